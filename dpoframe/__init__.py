@@ -1,0 +1,100 @@
+"""dpoframe: align any generative model with human preferences by Direct Preference Optimization, and prove the result.
+
+Everything a plugin needs is here. Importing this package imports no torch: `losses` and `metrics` load on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from dpoframe.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DpoframeError,
+    Fault,
+    MachineError,
+    MissingExtraError,
+    PluginError,
+    TrainingError,
+    UnknownNameError,
+)
+from dpoframe.evaluator import Asset, Available, Evaluator, EvaluatorSpec, Refused, Scale
+from dpoframe.hookspecs import hookimpl
+from dpoframe.loss import Loss
+from dpoframe.modality import Batch, GradientHint, Modality
+from dpoframe.reporter import Reporter, ReporterSession, RunInfo
+from dpoframe.rng import generator, seed_of
+from dpoframe.types import (
+    Content,
+    Example,
+    Measure,
+    Media,
+    Message,
+    PairScores,
+    PreferencePair,
+    RefusedRow,
+    Request,
+    Sample,
+    Scores,
+    as_text,
+    content_digest,
+)
+
+if TYPE_CHECKING:
+    from dpoframe import losses, metrics
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Asset",
+    "Available",
+    "Batch",
+    "CheckpointError",
+    "ConfigError",
+    "Content",
+    "DataError",
+    "DpoframeError",
+    "Evaluator",
+    "EvaluatorSpec",
+    "Example",
+    "Fault",
+    "GradientHint",
+    "Loss",
+    "MachineError",
+    "Measure",
+    "Media",
+    "Message",
+    "MissingExtraError",
+    "Modality",
+    "PairScores",
+    "PluginError",
+    "PreferencePair",
+    "Refused",
+    "RefusedRow",
+    "Reporter",
+    "ReporterSession",
+    "Request",
+    "RunInfo",
+    "Sample",
+    "Scale",
+    "Scores",
+    "TrainingError",
+    "UnknownNameError",
+    "as_text",
+    "content_digest",
+    "generator",
+    "hookimpl",
+    "losses",
+    "metrics",
+    "seed_of",
+]
+
+_LAZY = {"losses", "metrics"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return importlib.import_module(f"dpoframe.{name}")
+    raise AttributeError(f"module 'dpoframe' has no attribute {name!r}")

@@ -1,0 +1,114 @@
+"""The contract of a modality: how one kind of model scores, and writes, one kind of output."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+from dpoframe.errors import CheckpointError, ConfigError
+from dpoframe.types import Example, Measure, Request, Sample, Scores, content_digest
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Batch: TypeAlias = Any
+"""What `collate` returns and `score` takes: tensors in dicts, lists or dataclasses, which Lightning moves to the device.
+
+The core never looks inside. A dataclass batch must be made of fields that can be moved."""
+
+GradientHint: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
+"""`hint(values, index) -> gradient`: the loss's derivative by the values (n,) of the examples `index` (n,) of the batch.
+
+`index` must cover whole pairs. The gradient is right up to one positive factor that is common to the batch."""
+
+
+@dataclass(frozen=True)
+class Modality(ABC):
+    """One kind of model and output. Subclass as a frozen dataclass: its fields are its recipe keys.
+
+    A modality scores examples, not pairs; it holds no weights (`build` returns them) and it pickles. `score` is pure:
+    all randomness comes from `Example.seed`, drawn in `collate`.
+
+    Class attributes:
+        provides: names of the `Scores.detail` entries that `with_details` can switch on.
+        stochastic: whether scores depend on `Example.seed` (diffusion: yes; text: no).
+    """
+
+    provides: ClassVar[frozenset[str]] = frozenset()
+    stochastic: ClassVar[bool] = False
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """Loads or makes the policy. Parameters that come back frozen are shared with the reference, never copied."""
+
+    @abstractmethod
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        """Turns N examples into one batch whose scores come back in the same order. Runs in data-loading workers."""
+
+    @abstractmethod
+    def score(self, model: nn.Module, batch: Batch) -> Scores:
+        """Scores a batch: N numbers, higher is better, with their graph where gradients are on."""
+
+    def score_with_hint(self, model: nn.Module, batch: Batch, hint: GradientHint) -> Scores:
+        """As `score`; an implementation may use `hint` to form gradients early. It changes the speed, never the result."""
+        return self.score(model, batch)
+
+    def generate(self, model: nn.Module, requests: Sequence[Request]) -> Iterator[Sample]:
+        """Yields one sample a request, in any order. The sample depends on its own request alone."""
+        raise ConfigError(f"The modality {type(self).__name__} cannot generate: it does not implement generate().")
+
+    def measure(self, example: Example) -> Measure:
+        """Size of an example and digests of what the model sees of it, without a model. The default counts 1 a response."""
+        return Measure(0, 1, content_digest(example.prompt), content_digest(example.response))
+
+    def with_details(self, names: frozenset[str]) -> Modality:
+        """This modality with the named `Scores.detail` entries switched on; ConfigError where it cannot provide one."""
+        if missing := sorted(names - self.provides):
+            raise ConfigError(
+                f"The loss needs {', '.join(missing)} from the modality {type(self).__name__}, which does not provide it."
+            )
+        return self
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What besides weights, texts and seeds decides a score (tokenizer, template, resolution): plain JSON values.
+
+        The default is every field of the dataclass.
+        """
+        return dict(json.loads(json.dumps(asdict(self), default=str, sort_keys=True)))
+
+    def without_adapter(self, model: nn.Module) -> contextlib.AbstractContextManager[Any]:
+        """Context in which `model` scores as it did before training, for `reference: {kind: adapter}`.
+
+        The default asks the model for a peft-style `disable_adapter()`.
+        """
+        disable = getattr(model, "disable_adapter", None)
+        if disable is None:
+            raise ConfigError(
+                "reference kind 'adapter' needs a model with an adapter that can be switched off (LoRA). "
+                "Give the modality a lora section, or take reference kind 'copy' or 'cached'."
+            )
+        context: contextlib.AbstractContextManager[Any] = disable()
+        return context
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Writes the model into an existing empty folder. The default is one safetensors file of all parameters."""
+        from safetensors.torch import save_model
+
+        save_model(model, str(folder / "model.safetensors"))
+
+    def load(self, folder: Path) -> nn.Module:
+        """Reads what `save` wrote, in evaluation mode. The default builds the model and fills in its parameters."""
+        from safetensors.torch import load_model
+
+        file = folder / "model.safetensors"
+        if not file.is_file():
+            raise CheckpointError(f"{folder} holds no model.safetensors, which {type(self).__name__}.save writes.")
+        model = self.build()
+        load_model(model, str(file))
+        return model.eval()
