@@ -1,0 +1,140 @@
+"""From an exception to what the user reads and the exit code the shell gets.
+
+0    done
+1    the job failed, or an internal error
+2    usage, recipe, data or plugin: the user can mend it
+3    the machine lacks something: a package, room, permission, memory
+130  interrupted
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from dpoframe.cli import output
+from dpoframe.errors import ConfigError, DpoframeError, Fault
+
+INTERRUPTED = 130
+_MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
+_REFUSED = {
+    errno.EACCES: "No permission",
+    errno.EPERM: "No permission",
+    errno.EROFS: "The file system is read-only",
+    errno.ENOSPC: "The disk is full",
+    errno.EDQUOT: "The disk quota is used up",
+    errno.EMFILE: "Too many files are open",
+}
+# What torch's and safetensors' writers raise for a full disk: no OSError, no errno.
+_DISK_TEXTS = ("No space left on device", "PytorchStreamWriter failed", "inline_container.cc")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How a command ended badly: `kind` is the error's class name, `message` what the user reads."""
+
+    kind: str
+    message: str
+    exit_code: int
+    faults: tuple[Fault, ...] = ()
+
+
+def report(error: BaseException, words: Sequence[str]) -> int:
+    """Tells the user of `error` on stderr, and on stdout with --json; returns the exit code.
+
+    Args:
+        error: What ended the command.
+        words: The command line, to know whether the run can be resumed.
+    """
+    if isinstance(error, SystemExit):
+        return _status(error)
+    if isinstance(error, BrokenPipeError):
+        return _closed_pipe()
+    failure = describe(error, words)
+    opened = output.current()
+    if opened.debug:
+        output.say("".join(traceback.format_exception(error)))
+    output.say(failure.message if failure.exit_code == INTERRUPTED else f"error: {failure.message}", style="red")
+    if opened.json and not opened.emitted:
+        output.emit({"error": failure}, "")
+    return failure.exit_code
+
+
+def describe(error: BaseException, words: Sequence[str] = ()) -> Failure:
+    """What `error` means to the user."""
+    kind = type(error).__name__
+    if isinstance(error, KeyboardInterrupt) or kind == "Abort":
+        return Failure("Interrupted", _interrupted(words), INTERRUPTED)
+    if isinstance(error, DpoframeError):
+        faults = error.faults if isinstance(error, ConfigError) else ()
+        return Failure(kind, str(error), error.exit_code, faults)
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+        return Failure("UsageError", _usage(error), 2)
+    if message := next(filter(None, map(_machine, _chain(error))), ""):
+        return Failure("MachineError", message, 3)
+    if isinstance(error, OSError) and error.errno in _MISSING:
+        return Failure(kind, f"{os.strerror(error.errno)}: {error.filename}. Check the path.", 2)
+    text = str(error).strip().split("\n")[0]
+    return Failure(kind, f"internal error: {kind}: {text} (run again with --debug for the traceback)", 1)
+
+
+def _machine(error: BaseException) -> str:
+    """What the machine lacks, where that is what `error` says; else an empty string."""
+    if isinstance(error, OSError) and error.errno in _REFUSED:
+        what = _REFUSED[error.errno]
+        where = f": {error.filename}" if error.filename else ""
+        return f"{what}{where}. Nothing half-written was left as a result; mend that, or write elsewhere, and run again."
+    if isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "OutOfMemory"):
+        return (
+            "The memory does not suffice. Lower trainer.tokens_per_batch, or raise trainer.accumulate_grad_batches: "
+            "neither changes the result."
+        )
+    if any(text in str(error) for text in _DISK_TEXTS):
+        return f"A file could not be written, most likely because the disk is full ({_first_line(error)}). Make room and run again."
+    return ""
+
+
+def _usage(error: BaseException) -> str:
+    """The message of the command-line parser, with where to read more."""
+    message = str(error.format_message()) if hasattr(error, "format_message") else str(error)
+    context = getattr(error, "ctx", None)
+    return f"{message}\nSee: {context.command_path} --help" if context is not None else message
+
+
+def _interrupted(words: Sequence[str]) -> str:
+    resume = "Interrupted. What was written stays"
+    if "train" in words:
+        return f"{resume}: run the same command with --resume (and the same --out) to go on from the last checkpoint."
+    return f"{resume}; run the same command again to go on."
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error, then what caused it, and so on."""
+    seen: set[int] = set()
+    step: BaseException | None = error
+    while step is not None and id(step) not in seen:
+        seen.add(id(step))
+        yield step
+        step = step.__cause__ or step.__context__
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0][:200]
+
+
+def _status(error: SystemExit) -> int:
+    if isinstance(error.code, int) or error.code is None:
+        return error.code or 0
+    output.say(str(error.code))
+    return 1
+
+
+def _closed_pipe() -> int:
+    """The reader went away, as `head` does: no error, but nothing more may be flushed into the pipe at exit."""
+    if sys.stdout is sys.__stdout__ and sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + 13
