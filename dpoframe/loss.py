@@ -17,20 +17,39 @@ if TYPE_CHECKING:
 class Loss(ABC):
     """A pure function of `PairScores`. Subclass as a frozen dataclass: its fields are its recipe keys.
 
-    Class attributes:
-        requires: details the modality must provide (`shared`, `wpo`, ...), see `Modality.provides`.
-        uses_reference: False where the reference's scores are not read; the reference kind may then be `none`.
-        couples_pairs: True where one pair's loss depends on the scores of others in the step. The trainer then
-            computes the loss over the whole optimizer step and all ranks, however the step is split in micro-batches.
-        mismatched: True where the loss reads `policy_mismatched` and `reference_mismatched` from the detail: (B,)
-            scores of each prompt with another prompt's chosen response (KTO's estimate of the divergence).
+    The four facts `requires`, `uses_reference`, `couples_pairs` and `mismatched` are read from the instance. A
+    subclass sets one with a plain class attribute (`couples_pairs = True`), or overrides the property where it
+    depends on the fields.
     """
 
-    requires: ClassVar[frozenset[str]] = frozenset()
-    uses_reference: ClassVar[bool] = True
-    couples_pairs: ClassVar[bool] = False
-    mismatched: ClassVar[bool] = False
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """Details the modality must provide (`shared`, `wpo`, ...), see `Modality.provides`."""
+        return frozenset()
+
+    @property
+    def uses_reference(self) -> bool:
+        """False where the reference's scores are not read; the reference kind may then be `none`."""
+        return True
+
+    @property
+    def couples_pairs(self) -> bool:
+        """True where one pair's loss depends on the scores of others in the step.
+
+        The trainer then computes the loss over the whole optimizer step and all ranks, however the step is split in
+        micro-batches.
+        """
+        return False
+
+    @property
+    def mismatched(self) -> bool:
+        """True where the loss reads `policy_mismatched` and `reference_mismatched` from the detail.
+
+        They are (B,) scores of each prompt with another prompt's chosen response (KTO's estimate of the divergence).
+        """
+        return False
 
     @abstractmethod
     def __call__(self, scores: PairScores) -> Tensor:
@@ -47,3 +66,14 @@ class Loss(ABC):
     def reward_scale(self) -> float:
         """Factor from log-ratio to reward in the logged metrics: beta where the loss has one."""
         return float(getattr(self, "beta", 1.0))
+
+    def rewards(self, scores: PairScores) -> tuple[Tensor, Tensor]:
+        """(B,) implicit rewards of the chosen and of the rejected responses, for metrics.
+
+        The default is `reward_scale` times the log-ratios, or times the policy's scores where no reference is used.
+        Override it where the loss compares something else (a mean a token).
+        """
+        chosen, rejected = scores.policy_chosen, scores.policy_rejected
+        if self.uses_reference:
+            chosen, rejected = scores.chosen_logratio, scores.rejected_logratio
+        return self.reward_scale * chosen, self.reward_scale * rejected
