@@ -1,0 +1,185 @@
+"""From a recipe's data section to the pairs of a run."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from dpoframe.data.codes import CODES
+from dpoframe.data.files import written
+from dpoframe.data.inspection import Inspection, plain
+from dpoframe.data.opening import open_dataset
+from dpoframe.data.splitting import split_by_prompt
+from dpoframe.errors import ConfigError
+from dpoframe.modality import Modality
+from dpoframe.plugins import PluginHost
+from dpoframe.types import PreferencePair, RefusedRow
+
+
+class Section(Protocol):
+    """What a recipe says of its data: see `load_pairs`."""
+
+    @property
+    def name(self) -> str:
+        """Name of the data set."""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Its keys."""
+
+    @property
+    def validation(self) -> float | Mapping[str, Any] | None:
+        """A share, a number of pairs, or a source of its own."""
+
+    @property
+    def limit(self) -> int | None:
+        """Rows to read at most."""
+
+
+@dataclass(frozen=True)
+class LoadedPairs:
+    """The pairs of a run. Every row read is in exactly one of `train`, `validation` and `refused`.
+
+    Attributes:
+        train: Pairs to train on, in the order of the source.
+        validation: Pairs to validate on; no prompt of theirs is in `train`.
+        refused: Rows that are not used.
+        summary: Counts, findings and first refused rows, as plain values: the content of summary.json.
+    """
+
+    train: list[PreferencePair]
+    validation: list[PreferencePair]
+    refused: list[RefusedRow]
+    summary: Mapping[str, Any]
+
+    @property
+    def rows(self) -> int:
+        """Rows read: used and refused."""
+        return len(self.train) + len(self.validation) + len(self.refused)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """`rows`, `train`, `validation`, `quarantined`, and the refused rows of each code."""
+        head = {"rows": self.rows, "train": len(self.train), "validation": len(self.validation), "quarantined": len(self.refused)}
+        return {**head, **self.summary["by_code"]}
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should know before training: findings, and how many rows are refused; empty for a clean set."""
+        told = [f"{one['message']} {CODES[one['code']].fix}" for one in self.summary["findings"] if one["kind"] == "finding"]
+        if not self.refused:
+            return told
+        codes = ", ".join(f"{code} {count:,}" for code, count in self.summary["by_code"].items())
+        return [f"{len(self.refused):,} of {self.rows:,} rows are refused ({codes}); see data/quarantine.jsonl.", *told]
+
+    def write(self, run: Path) -> None:
+        """Writes `run`/data/quarantine.jsonl and `run`/data/summary.json, each whole or not at all."""
+        write_quarantine(self.refused, run / "data" / "quarantine.jsonl")
+        with written(run / "data" / "summary.json") as file:
+            file.write_text(json.dumps(self.summary, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
+
+
+def write_quarantine(rows: Iterable[RefusedRow], path: Path) -> None:
+    """Writes refused rows as JSON Lines: source, row, code, reason."""
+    with written(path) as temporary, temporary.open("w", encoding="ascii") as file:
+        file.writelines(quarantine_line(row) for row in rows)
+
+
+def quarantine_line(row: RefusedRow) -> str:
+    """One line of a quarantine file; ASCII, so that what is not UTF-8 can be told as well."""
+    return json.dumps({"source": row.source, "row": row.row, "code": row.code, "reason": row.reason}) + "\n"
+
+
+def load_pairs(
+    section: Section, host: PluginHost, modality: Modality | None = None, *, seed: int = 0, allow: Iterable[str] = ()
+) -> LoadedPairs:
+    """Reads, checks and splits the preference pairs of a recipe. All pairs are held in memory.
+
+    Args:
+        section: `name` and `options` of the data set; `limit` rows are read at most; `validation` is a share of the pairs
+            (float below 1), a number of pairs (int), or a mapping with the `name` and keys of a data set of its own.
+        host: Where names are looked up.
+        modality: Measures examples, so that responses which are the same once cut are refused.
+        seed: Decides the validation split.
+        allow: Codes that refuse no row, see `RowChecks`; a section's own `allow` is added.
+
+    Raises:
+        DataError: no row can be used; the message counts the refused rows by code and shows the first of each.
+        ConfigError: an option is wrong.
+    """
+    codes = frozenset(allow) | frozenset(getattr(section, "allow", None) or ())
+    held = _held_out(section.validation, host, modality, codes)
+    checks = Inspection(_label(section.name, section.options), modality, held.checks.prompts if held else (), codes)
+    read = Pass.over(checks, open_dataset(section.name, section.options, host), section.limit)
+    if held is not None:
+        return _joined(read, held, read.pairs, held.pairs)
+    wanted = 0.0 if section.validation is None else section.validation
+    return _joined(read, None, *split_by_prompt(read.pairs, _number(wanted), seed))
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One source, read to its end."""
+
+    checks: Inspection
+    pairs: list[PreferencePair]
+    refused: list[RefusedRow]
+
+    @classmethod
+    def over(cls, checks: Inspection, rows: Iterable[PreferencePair | RefusedRow], limit: int | None) -> Pass:
+        """Reads `rows`, at most `limit` of them; DataError where none can be used."""
+        if limit is not None and limit <= 0:
+            raise ConfigError(f"data.limit must be a positive number of rows, found {limit!r}.")
+        pairs: list[PreferencePair] = []
+        refused: list[RefusedRow] = []
+        for row in checks.take(rows, limit):
+            if isinstance(row, RefusedRow):
+                refused.append(row)
+            else:
+                pairs.append(row)
+        checks.require_some()
+        return cls(checks, pairs, refused)
+
+
+def _held_out(validation: Any, host: PluginHost, modality: Modality | None, allow: frozenset[str]) -> Pass | None:
+    """The validation set, where it has a source of its own. It is read first: it stays whole, the training set gives way."""
+    if not isinstance(validation, Mapping):
+        return None
+    options = dict(validation)
+    name = options.pop("name", None)
+    limit = options.pop("limit", None)
+    if not isinstance(name, str):
+        raise ConfigError("data.validation names no data set. Write such as `validation: {name: jsonl, path: held_out.jsonl}`.")
+    checks = Inspection(f"validation {_label(name, options)}", modality, allow=allow)
+    return Pass.over(checks, open_dataset(name, options, host), limit)
+
+
+def _label(name: str, options: Mapping[str, Any]) -> str:
+    path = options.get("path")
+    return f"data set {name!r} ({path})" if path else f"data set {name!r}"
+
+
+def _number(wanted: Any) -> float:
+    if isinstance(wanted, bool) or not isinstance(wanted, int | float):
+        raise ConfigError(f"data.validation must be a share, a number of pairs, or a data set of its own, found {wanted!r}.")
+    return wanted
+
+
+def _joined(read: Pass, held: Pass | None, train: list[PreferencePair], validation: list[PreferencePair]) -> LoadedPairs:
+    passes = [read, held] if held else [read]
+    refused = [row for one in passes for row in one.refused]
+    by_code: Counter[str] = sum((one.checks.by_code for one in passes), Counter())
+    summary = {
+        "rows": sum(one.checks.rows for one in passes),
+        "train": len(train),
+        "validation": len(validation),
+        "quarantined": len(refused),
+        "by_code": dict(by_code.most_common()),
+        "findings": [plain(finding) for finding in read.checks.findings()],
+        "sources": [one.checks.summary() for one in passes],
+    }
+    return LoadedPairs(train, validation, refused, summary)

@@ -1,0 +1,83 @@
+"""The data sets that read files: callables whose parameters are their recipe keys, yielding pairs and refused rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+
+from dpoframe.data import json_rows as json_files
+from dpoframe.data import table_rows as tables
+from dpoframe.data.detection import to_pairs
+from dpoframe.data.files import data_files
+from dpoframe.types import PreferencePair, RefusedRow
+
+Rows = Iterator[PreferencePair | RefusedRow]
+Paths = str | Path | list[str | Path]
+"""A file, a folder, or a list of them."""
+
+
+def jsonl(path: Paths, layout: str = "auto", columns: Mapping[str, str] | None = None, split: str | None = None) -> Rows:
+    """Preferences in JSON Lines or JSON arrays, also compressed with gzip.
+
+    Args:
+        path: A file, a list of files, or a folder.
+        layout: `auto`, or a name out of `dpoframe.data.layouts.LAYOUTS`.
+        columns: The layout's column name to the file's own.
+        split: In a folder, the files of this split only (`train.jsonl`, `train-00000.jsonl`, `train/...`).
+
+    Raises:
+        DataError: the file is missing, damaged, not text, or its layout cannot be told.
+    """
+    files = data_files(path, json_files.SUFFIXES, split)
+    return to_pairs(chain.from_iterable(map(json_files.json_rows, files)), layout, columns)
+
+
+def csv(
+    path: Paths,
+    layout: str = "auto",
+    columns: Mapping[str, str] | None = None,
+    split: str | None = None,
+    delimiter: str | None = None,
+) -> Rows:
+    """Preferences in CSV with a header, also compressed with gzip; tab-separated where the name ends in .tsv.
+
+    Args and errors as in `jsonl`; `delimiter` is one character.
+    """
+    files = data_files(path, tables.CSV_SUFFIXES, split)
+    return to_pairs(chain.from_iterable(tables.csv_rows(file, delimiter) for file in files), layout, columns)
+
+
+def parquet(path: Paths, layout: str = "auto", columns: Mapping[str, str] | None = None, split: str | None = None) -> Rows:
+    """Preferences in Parquet, a few hundred rows in memory at a time. Args and errors as in `jsonl`."""
+    files = data_files(path, tables.PARQUET_SUFFIXES, split)
+    return to_pairs(chain.from_iterable(map(tables.parquet_rows, files)), layout, columns)
+
+
+def huggingface(
+    path: str,
+    subset: str | None = None,
+    split: str = "train",
+    streaming: bool = False,
+    revision: str | None = None,
+    layout: str = "auto",
+    columns: Mapping[str, str] | None = None,
+) -> Rows:
+    """Preferences that the library `datasets` loads: an id on the Hugging Face hub, or a local folder.
+
+    Args:
+        path: `owner/name`, a folder of data files, or a folder that `save_to_disk` wrote.
+        subset: The data set's configuration, where it has several.
+        split: Its split.
+        streaming: Read over the network row by row, keeping nothing on disk.
+        revision: A commit, branch or tag of the hub's repository.
+        layout: `auto`, or a name out of `dpoframe.data.layouts.LAYOUTS`.
+        columns: The layout's column name to the data set's own.
+
+    Raises:
+        MissingExtraError: `datasets` is not installed.
+        DataError: the data set, subset or split does not exist or cannot be reached.
+    """
+    from dpoframe.data.hub_rows import hub_rows
+
+    return to_pairs(hub_rows(path, subset, split, streaming, revision), layout, columns)
