@@ -1,0 +1,143 @@
+"""The contract of a loss."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from dpoframe import Loss, PairScores
+from dpoframe.testing.contract import PartContract, expect
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SCORES = ("policy_chosen", "policy_rejected", "reference_chosen", "reference_rejected")
+
+
+class LossContract(PartContract):
+    """What every loss must hold to. Set `loss` to the instance to check."""
+
+    kind: ClassVar[str] = "loss"
+    loss: ClassVar[Loss]
+
+    def part(self) -> Loss:
+        """The loss."""
+        return self.loss
+
+    def scores(self, pairs: int = 6, spread: float = 3.0) -> PairScores:
+        """Plausible scores in float64, with the details that the loss requires and what it remembers after a first step."""
+        from dpoframe.testing.tensors import pair_scores
+
+        made = pair_scores(pairs, spread=spread, details=self.loss.requires)
+        state = {f"state/{name}": tensor for name, tensor in self.loss.update({}, made).items()}
+        return made.replace(detail={**made.detail, **state})
+
+    def test_gives_one_finite_number_a_pair(self) -> None:
+        """The loss of B pairs has the shape (B,) and is finite.
+
+        If this fails: do not take the mean over pairs, the trainer does; watch out for the log of 0.
+        """
+        value = self.loss(self.scores())
+        expect(tuple(value.shape) == (6,), f"the loss of 6 pairs has the shape {tuple(value.shape)}")
+        expect(bool(value.isfinite().all()), f"the loss is not finite: {value.tolist()}")
+
+    def test_is_finite_far_out(self) -> None:
+        """The loss and its gradient stay finite where log-ratios reach hundreds of nats.
+
+        If this fails: take logsigmoid(x) in place of log(sigmoid(x)), and softplus in place of log(1 + exp(x)).
+        """
+        scores = self.scores(spread=200.0)
+        chosen, rejected = self._gradients(scores)
+        value = self.loss(scores)
+        expect(bool(value.isfinite().all()), f"the loss is not finite: {value.tolist()}")
+        finite = bool(chosen.isfinite().all() and rejected.isfinite().all())
+        expect(finite, f"the gradient is not finite: chosen {chosen.tolist()}, rejected {rejected.tolist()}")
+
+    def test_is_pure(self) -> None:
+        """The same scores give the same loss, and are left as they were.
+
+        If this fails: change no tensor in place, draw nothing at random, keep no state: `update` is there for that.
+        """
+        import torch
+
+        scores, untouched = self.scores(), self.scores()
+        first, state = self.loss(scores), torch.get_rng_state()
+        expect(torch.equal(first, self.loss(scores)), "a second call gives another loss")
+        expect(torch.equal(state, torch.get_rng_state()), "torch's global random state was advanced")
+        changed = [name for name in SCORES if not torch.equal(getattr(scores, name), getattr(untouched, name))]
+        expect(not changed, f"the loss changed its input {', '.join(changed)} in place")
+
+    def test_pulls_the_pair_apart(self) -> None:
+        """Where policy and reference are almost equal, raising chosen against rejected lowers the summed loss.
+
+        If this fails: a sign is wrong, or chosen and rejected are exchanged.
+        """
+        chosen, rejected = self._gradients(self.scores(spread=0.01))
+        slope = (chosen.sum() - rejected.sum()).item()
+        expect(slope < 0, f"the derivative by (chosen - rejected) is {slope:.4g}, expected below 0")
+
+    def test_pairs_stand_for_themselves(self) -> None:
+        """A pair's loss does not depend on the other pairs, unless `couples_pairs` says so.
+
+        If this fails: set `couples_pairs = True`, and the trainer computes the loss over the whole step.
+        """
+        import torch
+
+        scores = self.scores()
+        value = self.loss(scores)
+        if self.loss.couples_pairs:
+            order = torch.arange(5, -1, -1)
+            mean = self.loss(_select(scores, order)).mean()
+            expect(bool(torch.isclose(mean, value.mean())), "the mean loss changes with the order of the pairs")
+            return
+        alone = torch.cat([self.loss(_select(scores, torch.tensor([number]))) for number in range(6)])
+        expect(bool(torch.allclose(alone, value)), f"pairs alone give {alone.tolist()}, together {value.tolist()}")
+
+    def test_says_whether_it_reads_the_reference(self) -> None:
+        """`uses_reference` is True exactly where the reference's scores change the loss.
+
+        If this fails: set `uses_reference = False`, and no reference model is needed; or True, so that there is one.
+        """
+        import torch
+
+        scores = self.scores()
+        detail = {name: value * 0.5 if name.startswith("reference_") else value for name, value in scores.detail.items()}
+        moved = scores.replace(
+            reference_chosen=scores.reference_chosen - 1, reference_rejected=scores.reference_rejected + 2, detail=detail
+        )
+        reads = not torch.equal(self.loss(moved), self.loss(scores))
+        found = "changes" if reads else "does not change"
+        says = f"uses_reference is {self.loss.uses_reference}, but the loss {found} with the reference"
+        expect(reads == self.loss.uses_reference, says)
+
+    def test_remembers_tensors(self) -> None:
+        """`update` returns tensors by name, without a graph, from what was remembered before.
+
+        If this fails: detach what you return, and begin anew where the state is empty.
+        """
+        scores = self.scores()
+        first = self.loss.update({}, scores)
+        second = self.loss.update(first, scores)
+        expect(sorted(first) == sorted(second), f"update names {sorted(first)} at first and {sorted(second)} later")
+        bad = [name for name, value in second.items() if getattr(value, "requires_grad", True)]
+        expect(not bad, f"{', '.join(bad)}: update must return tensors that carry no graph")
+
+    def _gradients(self, scores: PairScores) -> tuple[Tensor, Tensor]:
+        """Gradients (B,) of the summed loss by the policy's two scores."""
+        import torch
+
+        chosen = scores.policy_chosen.clone().requires_grad_()
+        rejected = scores.policy_rejected.clone().requires_grad_()
+        value = self.loss(scores.replace(policy_chosen=chosen, policy_rejected=rejected)).sum()
+        found = torch.autograd.grad(value, (chosen, rejected), allow_unused=True)
+        return (
+            found[0] if found[0] is not None else torch.zeros_like(chosen),
+            found[1] if found[1] is not None else torch.zeros_like(rejected),
+        )
+
+
+def _select(scores: PairScores, index: Tensor) -> PairScores:
+    """The pairs at an index; what is known of the whole step stays."""
+    names = (*SCORES, "chosen_length", "rejected_length")
+    single = {name: value[index] for name, value in scores.detail.items() if value.ndim and not name.startswith("state/")}
+    detail = {**scores.detail, **single}
+    return scores.replace(**{name: getattr(scores, name)[index] for name in names}, detail=detail)
