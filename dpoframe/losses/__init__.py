@@ -37,7 +37,7 @@ _CLASSES = {
         "apo_down": "ApoDown",
         "kto": "Kto",
     },
-    "sorted": {"aot": "Aot", "aot_unpaired": "AotUnpaired"},
+    "ranked": {"aot": "Aot", "aot_unpaired": "AotUnpaired"},
     "free": {"sft": "Sft", "simpo": "Simpo", "orpo": "Orpo", "cpo": "Cpo"},
 }
 

@@ -47,12 +47,12 @@ def faults(cls: type[Loss], values: Mapping[str, Any]) -> list[Fault]:
         for name in values
         if name not in adapters
     ]
-    for name in values.keys() & adapters.keys():
+    for name in [name for name in values if name in adapters]:
         try:
             adapters[name].validate_python(values[name])
         except ValidationError as error:
             found += [Fault(name, f"{values[name]!r} was given: {detail['msg']}.") for detail in error.errors()]
-    return sorted(found, key=lambda fault: fault.where in adapters)
+    return found
 
 
 def check(cls: type[Loss], name: str, values: Mapping[str, Any]) -> None:
