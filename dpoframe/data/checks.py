@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from dpoframe.data.contents import texts_in
-from dpoframe.data.prompts import prompt_digest
+from dpoframe.data.prompts import part_digest, prompt_digest
 from dpoframe.data.rows import RowError, shown
 from dpoframe.errors import DataError
 from dpoframe.modality import Modality
-from dpoframe.types import Content, Example, Measure, Media, PreferencePair, content_digest
+from dpoframe.types import Content, Example, Measure, Media, PreferencePair
 
 SCORES = (("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"), ("chosen-rating", "rejected-rating"))
 """Pairs of meta keys that hold the two responses' scores."""
@@ -19,11 +20,22 @@ SCORES = (("score_chosen", "score_rejected"), ("chosen_score", "rejected_score")
 
 @dataclass(frozen=True)
 class Checked:
-    """A pair that passed: digests of its prompt and of itself, lengths of the two responses in `unit`s, whether it is cut."""
+    """A pair that passed.
+
+    Attributes:
+        pair: The pair.
+        prompt: Digest of its prompt.
+        digest: Digest of the pair.
+        swapped: Digest that the pair would have with its responses swapped.
+        lengths: Lengths of chosen and rejected, in `unit`s.
+        unit: `units` of the modality's measure, or `characters`.
+        truncated: Whether an example is cut.
+    """
 
     pair: PreferencePair
     prompt: bytes
     digest: bytes
+    swapped: bytes
     lengths: tuple[int, int]
     unit: str
     truncated: bool
@@ -57,7 +69,7 @@ class RowChecks:
             raise RowError("identical", "Chosen and rejected are the same.")
         if "tie" not in self.allow or "reversed-scores" not in self.allow:
             self._scores(pair.meta)
-        prompt, digest = _digests(pair)
+        prompt, digest, swapped = _digests(pair)
         if prompt in self.held_out:
             raise RowError("leakage", "The prompt is in the validation set as well.")
         if digest in self.seen and "duplicate" not in self.allow:
@@ -66,8 +78,8 @@ class RowChecks:
         self.seen.add(digest)
         cut = any(measure.truncated for measure in measures)
         if measures:
-            return Checked(pair, prompt, digest, (measures[0].response, measures[1].response), "units", cut)
-        return Checked(pair, prompt, digest, (_characters(pair.chosen), _characters(pair.rejected)), "characters", cut)
+            return Checked(pair, prompt, digest, swapped, (measures[0].response, measures[1].response), "units", cut)
+        return Checked(pair, prompt, digest, swapped, (_characters(pair.chosen), _characters(pair.rejected)), "characters", cut)
 
     def _content(self, content: Content, name: str) -> None:
         if isinstance(content, Media):
@@ -136,9 +148,15 @@ def _is_blank_message(message: Mapping[str, Any]) -> bool:
     return blank and not message.get("tool_calls")
 
 
-def _digests(pair: PreferencePair) -> tuple[bytes, bytes]:
+def _digests(pair: PreferencePair) -> tuple[bytes, bytes, bytes]:
+    """Digests of the prompt, of the pair, and of the pair with its responses swapped."""
     try:
-        return prompt_digest(pair.prompt), bytes.fromhex(content_digest(pair.prompt, pair.chosen, pair.rejected))
+        prompt, chosen, rejected = map(part_digest, (pair.prompt, pair.chosen, pair.rejected))
+        digest, swapped = (
+            hashlib.blake2b(prompt + first + second, digest_size=16).digest()
+            for first, second in ((chosen, rejected), (rejected, chosen))
+        )
+        return prompt_digest(pair.prompt), digest, swapped
     except OSError as error:
         raise RowError("media-missing", f"A media file cannot be read: {error}.") from error
     except (TypeError, ValueError) as error:

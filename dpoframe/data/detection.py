@@ -38,7 +38,7 @@ def to_pairs(
         yield from (row for row in first if isinstance(row, RefusedRow))
         return
     _check_mapped([row.values for row in first if isinstance(row, RawRow)], mapping)
-    taken = LAYOUTS[layout] if layout != "auto" else detect(sample)
+    taken = LAYOUTS[layout] if layout != "auto" else detect(sample, first[0].source)
     _check_columns(taken, sample)
     for row in itertools.chain(first, stream):
         yield row if isinstance(row, RefusedRow) else _pair(taken, row, mapping)
@@ -117,7 +117,7 @@ def _lookup(values: Mapping[str, Any], name: str) -> Any:
     return _lookup(inner, tail) if dot and isinstance(inner, Mapping) else _ABSENT
 
 
-def detect(sample: Sequence[Mapping[str, Any]]) -> Layout:
+def detect(sample: Sequence[Mapping[str, Any]], source: str = "the data") -> Layout:
     """The one layout that at least half of the sampled rows fit.
 
     Raises:
@@ -128,10 +128,10 @@ def detect(sample: Sequence[Mapping[str, Any]]) -> Layout:
         return fitting[0]
     if fitting:
         options = "; ".join(f"`layout: {layout.name}` ({layout.example})" for layout in fitting)
-        raise DataError(f"The data fits {len(fitting)} layouts. Name the one you mean: {options}.\n{_seen(sample)}")
+        raise DataError(f"The columns of {source} fit {len(fitting)} layouts. Name the one you mean: {options}.\n{_seen(sample)}")
     known = "\n".join(f"  {layout.name}: {', '.join(layout.needs)} ({layout.example})" for layout in LAYOUTS.values())
     raise DataError(
-        f"The layout of the data is not known.\n{_seen(sample)}\nLayouts known, with the columns they need:\n{known}\n"
+        f"The layout of {source} is not known.\n{_seen(sample)}\nLayouts known, with the columns they need:\n{known}\n"
         "Map your columns to those of a layout, such as `columns: {prompt: question, chosen: good, rejected: bad}`, "
         "and name the layout if the types alone do not tell it."
     )

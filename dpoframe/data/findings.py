@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from dpoframe.data.checks import Checked
 from dpoframe.data.codes import CODES
-from dpoframe.types import Content, content_digest
+from dpoframe.types import Content
 
 LEAST_ROWS = 20
 """Fewer pairs than this tell nothing about a set."""
@@ -64,7 +64,7 @@ class SetStatistics:
         self.squares += step * (difference - self.difference)
         self.truncated += checked.truncated
         self.repeated += _begins_with(pair.prompt, pair.chosen) and _begins_with(pair.prompt, pair.rejected)
-        self.contradictions += bytes.fromhex(content_digest(pair.prompt, pair.rejected, pair.chosen)) in seen
+        self.contradictions += checked.swapped in seen
         self.prompts.add(checked.prompt)
         for chosen, rejected in _AUTHORS:
             key = (str(pair.meta.get(chosen)), str(pair.meta.get(rejected)))

@@ -55,9 +55,13 @@ class Inspection:
         """Rows refused."""
         return self.by_code.total()
 
-    def take(self, items: Iterable[PreferencePair | RefusedRow], limit: int | None = None) -> Iterator[PreferencePair | RefusedRow]:
-        """Gives each row back, a pair that fails a check as a `RefusedRow`; ends after `limit` rows."""
-        for item in itertools.islice(items, limit):
+    def take(
+        self, items: Iterable[PreferencePair | RefusedRow], rows: int | None = None, pairs: int | None = None
+    ) -> Iterator[PreferencePair | RefusedRow]:
+        """Gives each row back, a pair that fails a check as a `RefusedRow`; ends after `rows` rows or `pairs` used ones."""
+        for item in itertools.islice(items, rows):
+            if pairs is not None and self.used >= pairs:
+                return
             self.rows += 1
             result = item if isinstance(item, RefusedRow) else self._checked(item)
             if isinstance(result, RefusedRow):

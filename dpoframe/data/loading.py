@@ -37,7 +37,7 @@ class Section(Protocol):
 
     @property
     def limit(self) -> int | None:
-        """Rows to read at most."""
+        """Pairs to use at most."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def load_pairs(
     """Reads, checks and splits the preference pairs of a recipe. All pairs are held in memory.
 
     Args:
-        section: `name` and `options` of the data set; `limit` rows are read at most; `validation` is a share of the pairs
+        section: `name` and `options` of the data set; reading ends after `limit` usable pairs; `validation` is a share of the pairs
             (float below 1), a number of pairs (int), or a mapping with the `name` and keys of a data set of its own.
         host: Where names are looked up.
         modality: Measures examples, so that responses which are the same once cut are refused.
@@ -131,12 +131,12 @@ class Pass:
 
     @classmethod
     def over(cls, checks: Inspection, rows: Iterable[PreferencePair | RefusedRow], limit: int | None) -> Pass:
-        """Reads `rows`, at most `limit` of them; DataError where none can be used."""
+        """Reads `rows` until `limit` of them are used; DataError where none can be."""
         if limit is not None and limit <= 0:
-            raise ConfigError(f"data.limit must be a positive number of rows, found {limit!r}.")
+            raise ConfigError(f"data.limit must be a positive number of pairs, found {limit!r}.")
         pairs: list[PreferencePair] = []
         refused: list[RefusedRow] = []
-        for row in checks.take(rows, limit):
+        for row in checks.take(rows, pairs=limit):
             if isinstance(row, RefusedRow):
                 refused.append(row)
             else:

@@ -13,16 +13,16 @@ from dpoframe.data.files import data_files
 from dpoframe.types import PreferencePair, RefusedRow
 
 Rows = Iterator[PreferencePair | RefusedRow]
-Paths = str | Path | list[str | Path]
-"""A file, a folder, or a list of them."""
 
 
-def jsonl(path: Paths, layout: str = "auto", columns: Mapping[str, str] | None = None, split: str | None = None) -> Rows:
+def jsonl(
+    path: str | Path | list[str | Path], layout: str = "auto", columns: Mapping[str, str] | None = None, split: str | None = None
+) -> Rows:
     """Preferences in JSON Lines or JSON arrays, also compressed with gzip.
 
     Args:
         path: A file, a list of files, or a folder.
-        layout: `auto`, or a name out of `dpoframe.data.layouts.LAYOUTS`.
+        layout: `auto` (told for each file), or a name out of `dpoframe.data.layouts.LAYOUTS`.
         columns: The layout's column name to the file's own.
         split: In a folder, the files of this split only (`train.jsonl`, `train-00000.jsonl`, `train/...`).
 
@@ -30,11 +30,11 @@ def jsonl(path: Paths, layout: str = "auto", columns: Mapping[str, str] | None =
         DataError: the file is missing, damaged, not text, or its layout cannot be told.
     """
     files = data_files(path, json_files.SUFFIXES, split)
-    return to_pairs(chain.from_iterable(map(json_files.json_rows, files)), layout, columns)
+    return chain.from_iterable(to_pairs(json_files.json_rows(file), layout, columns) for file in files)
 
 
 def csv(
-    path: Paths,
+    path: str | Path | list[str | Path],
     layout: str = "auto",
     columns: Mapping[str, str] | None = None,
     split: str | None = None,
@@ -45,13 +45,15 @@ def csv(
     Args and errors as in `jsonl`; `delimiter` is one character.
     """
     files = data_files(path, tables.CSV_SUFFIXES, split)
-    return to_pairs(chain.from_iterable(tables.csv_rows(file, delimiter) for file in files), layout, columns)
+    return chain.from_iterable(to_pairs(tables.csv_rows(file, delimiter), layout, columns) for file in files)
 
 
-def parquet(path: Paths, layout: str = "auto", columns: Mapping[str, str] | None = None, split: str | None = None) -> Rows:
+def parquet(
+    path: str | Path | list[str | Path], layout: str = "auto", columns: Mapping[str, str] | None = None, split: str | None = None
+) -> Rows:
     """Preferences in Parquet, a few hundred rows in memory at a time. Args and errors as in `jsonl`."""
     files = data_files(path, tables.PARQUET_SUFFIXES, split)
-    return to_pairs(chain.from_iterable(map(tables.parquet_rows, files)), layout, columns)
+    return chain.from_iterable(to_pairs(tables.parquet_rows(file), layout, columns) for file in files)
 
 
 def huggingface(
