@@ -1,0 +1,162 @@
+"""Checks that need more than one section. All are cheap: no weights are loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from dpoframe.config.assembly import Assembly
+from dpoframe.config.document import KeyPath
+from dpoframe.config.filling import keys
+from dpoframe.config.secrets import MASK
+from dpoframe.config.sections import Part, ReferenceSection, TopKeys, TrainerSection, WeightedLoss
+from dpoframe.errors import ConfigError, Fault, suggestion
+
+_OURS = frozenset(
+    (
+        "logger",
+        "callbacks",
+        "default_root_dir",
+        "use_distributed_sampler",
+        "enable_checkpointing",
+        "check_val_every_n_epoch",
+        "val_check_interval",
+        "log_every_n_steps",
+        "reload_dataloaders_every_n_epochs",
+    )
+)
+
+
+def with_adapter(modality: Any) -> bool | None:
+    """Whether a modality has an adapter that can be switched off; None where its fields do not say."""
+    for name in ("lora", "adapter"):
+        if hasattr(modality, name):
+            return bool(getattr(modality, name))
+    return None
+
+
+def settled_reference(
+    given: ReferenceSection, named: bool, modality: Part | None, losses: tuple[WeightedLoss, ...]
+) -> ReferenceSection:
+    """The reference section with its kind chosen where the recipe names none."""
+    if named:
+        return given
+    if losses and not any(loss.part.value.uses_reference for loss in losses):
+        return dataclasses.replace(given, kind="none")
+    adapter = modality is not None and with_adapter(modality.value)
+    return dataclasses.replace(given, kind="adapter" if adapter else "copy")
+
+
+def settled_trainer(given: TrainerSection) -> TrainerSection:
+    """The trainer section with one pass over the pairs where no length is given."""
+    unlimited = given.max_steps is None and given.max_epochs is None
+    return dataclasses.replace(given, max_epochs=1.0) if unlimited else given
+
+
+def check_reference(build: Assembly, reference: ReferenceSection, modality: Part | None, losses: tuple[WeightedLoss, ...]) -> None:
+    """Whether the reference serves the losses and can be had from the modality."""
+    needing = [loss.part.name for loss in losses if loss.part.value.uses_reference]
+    if reference.kind == "none" and needing:
+        build.fault(
+            ("reference", "kind"),
+            f"is none, but the loss {', '.join(needing)} compares with a reference.",
+            "Take copy, adapter or cached, or a loss without a reference, such as simpo.",
+        )
+    if reference.kind == "adapter" and modality is not None and with_adapter(modality.value) is False:
+        build.fault(
+            ("reference", "kind"),
+            f"is adapter, but the modality {modality.name} has none.",
+            "Give it one, as in modality.lora: {r: 16}, or take kind copy or cached.",
+        )
+
+
+def check_details(build: Assembly, modality: Part | None, losses: tuple[WeightedLoss, ...]) -> None:
+    """Whether the modality gives what the losses read besides scores."""
+    if modality is None:
+        return
+    for index, loss in enumerate(losses):
+        missing = loss.part.value.requires - modality.value.provides
+        if missing:
+            path: KeyPath = ("loss", index) if len(losses) > 1 else ("loss",)
+            gives = ", ".join(sorted(modality.value.provides)) or "none"
+            what = f"{loss.part.name} needs {', '.join(sorted(missing))} from the modality {modality.name}, which provides {gives}."
+            build.fault(path, what)
+
+
+def check_trainer(build: Assembly, trainer: TrainerSection) -> None:
+    """Contradictions in the trainer section, and arguments that Lightning does not have or that are not its to get."""
+    if trainer.max_steps is not None and trainer.max_epochs is not None:
+        build.fault(("trainer", "max_epochs"), "stands beside max_steps.", "Give one of the two.")
+    if trainer.warmup >= 1 and trainer.warmup != int(trainer.warmup):
+        build.fault(("trainer", "warmup"), f"is {trainer.warmup}.", "Give a share of the run below 1, or a whole number of steps.")
+    if trainer.max_steps is not None and trainer.warmup >= max(1, trainer.max_steps):
+        build.fault(("trainer", "warmup"), f"is {trainer.warmup} steps of a run of {trainer.max_steps}.", "Give fewer.")
+    if trainer.optimizer != "adamw":
+        _check_optimizer(build, trainer.optimizer)
+    if trainer.lightning:
+        _check_lightning(build, trainer)
+
+
+def check_names(build: Assembly, top: TopKeys) -> None:
+    """Whether every suite and plugin that is named exists."""
+    for index, suite in enumerate(top.evaluate):
+        build.attempt(("evaluate", index), lambda suite=suite: build.host.get("suite", suite))  # type: ignore[misc]
+    for index, plugin in enumerate(top.plugins):
+        build.attempt(("plugins", index), lambda plugin=plugin: build.host.plugin(plugin))  # type: ignore[misc]
+
+
+def check_masks(build: Assembly) -> None:
+    """Secrets that were masked when the recipe was written must be given again."""
+    for path in _masked(build.document.data, ()):
+        fix = f"Give it with --set {'.'.join(map(str, path))}=..., or in the environment."
+        build.fault(path, "was a secret and was not written.", fix)
+
+
+def _masked(value: Any, path: KeyPath) -> Iterator[KeyPath]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _masked(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _masked(item, (*path, index))
+    elif isinstance(value, str) and (value == MASK or f"{MASK}@" in value):
+        yield path
+
+
+def _check_optimizer(build: Assembly, name: str) -> None:
+    """Imports torch, which a recipe with the usual optimizer spares itself."""
+    import torch
+
+    kinds = [kind for kind in vars(torch.optim).values() if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)]
+    known = sorted({kind.__name__.lower() for kind in kinds} - {"optimizer"})
+    if name not in known:
+        near = suggestion(name.lower(), known)
+        build.fault(("trainer", "optimizer"), f"is {name!r}.", f"{near} torch.optim has: {', '.join(known)}.".strip())
+
+
+def _check_lightning(build: Assembly, trainer: TrainerSection) -> None:
+    import inspect
+
+    from lightning import Trainer
+
+    known = set(inspect.signature(Trainer).parameters)
+    own = set(keys(TrainerSection))
+    for key in trainer.lightning:
+        path: KeyPath = ("trainer", "lightning", key)
+        if key in own:
+            build.fault(path, "is a key of the trainer section itself.", f"Write trainer.{key}.")
+        elif key in _OURS:
+            build.fault(path, "is set by dpoframe.", "A plugin's dpoframe_callbacks adds callbacks; reporters add loggers.")
+        elif key not in known:
+            build.fault(path, "is no argument of lightning.Trainer.", suggestion(key, known - own - _OURS))
+
+
+def refuse(build: Assembly) -> None:
+    """Raises what was found: a ConfigError with every fault; what the machine lacks where nothing else is wrong."""
+    if build.machine and not build.faults:
+        raise build.machine[0]
+    faults = [*build.faults, *(Fault("", str(error)) for error in build.machine)]
+    if faults:
+        count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise ConfigError(f"{build.document.name} has {count}:", faults)

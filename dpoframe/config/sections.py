@@ -1,0 +1,174 @@
+"""The sections of a recipe. Plain frozen dataclasses: their fields are the recipe's keys, their defaults its defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+
+from annotated_types import Ge, Gt, Le, Lt
+
+Positive: TypeAlias = Annotated[int, Gt(0)]
+Share: TypeAlias = Annotated[float, Gt(0), Lt(1)]
+Rate: TypeAlias = Annotated[float, Gt(0), Lt(1e6)]
+ReferenceKind: TypeAlias = Literal["copy", "adapter", "cached", "none", "ema"]
+Precision: TypeAlias = Literal[
+    "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "transformer-engine", "transformer-engine-float16"
+]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part that a plugin supplies, as the recipe sets it up.
+
+    Attributes:
+        name: The name it has in the recipe, or `/folder/file.py:Name`.
+        value: An instance of the part's dataclass, made from the recipe's keys.
+        plugin: Name of the plugin that supplies it.
+    """
+
+    name: str
+    value: Any
+    plugin: str
+
+
+@dataclass(frozen=True)
+class WeightedLoss:
+    """One loss of a sum; `weight` multiplies it."""
+
+    part: Part
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class DataSection:
+    """Where the preferences come from.
+
+    Attributes:
+        name: The data set's name, or `/folder/file.py:name`.
+        options: Every keyword argument of the data set, defaults included.
+        validation: Share of the prompts held out of training; or another data set, `{name, ...its arguments}`; or None.
+        limit: Most pairs to use for training, None for all.
+        plugin: Name of the plugin that supplies the data set.
+        validation_plugin: The same for the validation data set; empty where there is none.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    validation: float | Mapping[str, Any] | None = None
+    limit: int | None = None
+    plugin: str = ""
+    validation_plugin: str = ""
+
+
+@dataclass(frozen=True)
+class DataKeys:
+    """The keys of `data` that are the core's own; all others are the data set's arguments."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    validation: Share | Mapping[str, Any] | None = None
+    limit: Positive | None = None
+
+
+@dataclass(frozen=True)
+class ReferenceSection:
+    """What the policy is compared with.
+
+    Attributes:
+        kind: `copy` (a frozen copy of the policy at the start), `adapter` (the policy with its adapter switched off),
+            `cached` (scores computed once and kept on disk), `none`, `ema` (a copy that follows the policy slowly).
+            Left out: `none` where no loss reads the reference, `adapter` where the modality has one, else `copy`.
+        decay: For `ema`, the share of the reference that a step keeps.
+        folder: For `cached`, where scores are kept; None for the user's cache folder.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    kind: ReferenceKind = "copy"
+    decay: Share = 0.99
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class TrainerSection:
+    """How the training goes.
+
+    Attributes:
+        max_steps: Optimizer steps of the run.
+        max_epochs: Passes over the pairs; exactly one of the two holds, and with neither given it is one pass.
+        batch_size: Pairs of one optimizer step, over all ranks and micro-batches.
+        tokens_per_batch: Most units (tokens for text) in one micro-batch: the knob for peak memory, no result depends on it.
+        accumulate_grad_batches: Least number of micro-batches of each rank's share of a step; no result depends on it.
+        lr: Peak learning rate.
+        optimizer: A class of `torch.optim`, in lower case.
+        betas: The optimizer's betas, where it has any.
+        weight_decay: The optimizer's weight decay.
+        schedule: How the learning rate falls after the warm-up.
+        warmup: Below 1 a share of the run, else a number of steps.
+        gradient_clip_val: Largest norm of the gradient, None for no limit.
+        precision: As in `lightning.Trainer`.
+        devices: As in `lightning.Trainer`.
+        accelerator: As in `lightning.Trainer`.
+        strategy: As in `lightning.Trainer`.
+        num_nodes: As in `lightning.Trainer`.
+        log_every: Steps between two rows of metrics.jsonl.
+        validate_every: Steps between two validations; None for one at the end.
+        save_every: Steps between two checkpoints; None for one at the end.
+        keep_checkpoints: Checkpoints kept; older ones are removed.
+        bucket_by_length: Whether a step holds pairs of about one length.
+        num_workers: Processes that prepare batches.
+        threads: Threads of torch on a CPU; None for torch's own choice.
+        lightning: Any other argument of `lightning.Trainer`, passed on as it is.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    max_steps: Positive | None = None
+    max_epochs: Rate | None = None
+    batch_size: Positive = 8
+    tokens_per_batch: Positive | None = None
+    accumulate_grad_batches: Positive = 1
+    lr: Rate = 5e-6
+    optimizer: str = "adamw"
+    betas: tuple[Annotated[float, Ge(0), Lt(1)], Annotated[float, Ge(0), Lt(1)]] = (0.9, 0.999)
+    weight_decay: Annotated[float, Ge(0), Lt(1e6)] = 0.0
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: Annotated[int | float, Ge(0), Le(10**9)] = 0.1
+    gradient_clip_val: Rate | None = 1.0
+    precision: Precision = "32-true"
+    devices: int | str | list[int] = "auto"
+    accelerator: str = "auto"
+    strategy: str = "auto"
+    num_nodes: Positive = 1
+    log_every: Positive = 1
+    validate_every: Positive | None = None
+    save_every: Positive | None = None
+    keep_checkpoints: Positive = 2
+    bucket_by_length: bool = True
+    num_workers: Annotated[int, Ge(0)] = 0
+    threads: Positive | None = None
+    lightning: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TopKeys:
+    """The plain keys of a recipe's top level."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    name: str = ""
+    description: str = ""
+    evaluate: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
+    seed: Annotated[int, Ge(0), Lt(2**63)] = 0
+
+
+@dataclass(frozen=True)
+class LossKeys:
+    """The keys of a loss that are the core's own; all others are the loss's fields."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    weight: Rate = 1.0
