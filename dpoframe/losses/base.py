@@ -147,7 +147,7 @@ class Weighted(PairLoss):
         if not self.wpo:
             return losses
         exponent = detail(scores, "policy_chosen/wpo") + detail(scores, "policy_rejected/wpo")
-        return losses * bounded_exponent(exponent.detach()).exp()
+        return losses * bounded_exponent(exponent.detach().to(losses)).exp()
 
 
 def _forward_kl(logratio: Tensor, alpha: float) -> Tensor:

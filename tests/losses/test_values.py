@@ -179,6 +179,13 @@ def test_likelihood_is_normalised_over_the_step(name: str) -> None:
     assert sum(one_by_one) / 4 == pytest.approx(loss(scores_of()).mean().item(), rel=1e-12)
 
 
+@pytest.mark.parametrize(("lengths", "expected"), [((0, 1), 3.0 / 0.5), ((0, 0), 3.0)])
+def test_likelihood_of_steps_with_hardly_a_token(lengths: tuple[int, int], expected: float) -> None:
+    """A mean length below 1 is taken as it is, so that the token mean stays exact; only a mean of 0 counts as 1."""
+    rows = [(0.0, -2.0, 0.0, -1.0, lengths[0], 3), (-3.0, -2.0, 0.0, -1.0, lengths[1], 3)]
+    assert losses.create("sft")(scores_of(rows)).tolist() == [0.0, expected]
+
+
 def test_sigmoid_is_diffusion_dpo_at_its_own_beta() -> None:
     """With scores of -MSE/2, beta 5000 gives -LS(-5000/2 [(MSE+ - ref+) - (MSE- - ref-)]), Diffusion-DPO's loss."""
     errors = [(0.1312, 0.2044, 0.1309, 0.2046), (0.0871, 0.0902, 0.0872, 0.0900), (0.3, 0.1, 0.3, 0.1)]
