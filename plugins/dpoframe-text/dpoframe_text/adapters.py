@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -84,9 +86,10 @@ class LoraSection:
             return self.target_modules if isinstance(self.target_modules, str) else list(self.target_modules)
         import torch
 
-        head = model.get_output_embeddings()
+        head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
         linear = (torch.nn.Linear, *_quantised())
-        return sorted({name.split(".")[-1] for name, part in model.named_modules() if isinstance(part, linear) and part is not head})
+        found = (name for name, part in model.named_modules() if isinstance(part, linear) and part is not head)
+        return sorted({name.split(".")[-1] for name in found})
 
     def _layers(self, model: PreTrainedModel) -> list[int] | None:
         if self.layers_to_transform is not None:
@@ -137,10 +140,6 @@ def without_dropout(model: nn.Module) -> None:
 
 
 def _quantised() -> tuple[type, ...]:
-    import importlib.util
-
     if importlib.util.find_spec("bitsandbytes") is None:
         return ()
-    from bitsandbytes.nn import Linear4bit
-
-    return (Linear4bit,)
+    return (importlib.import_module("bitsandbytes.nn").Linear4bit,)

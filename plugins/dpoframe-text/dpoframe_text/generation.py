@@ -124,7 +124,7 @@ def _length_until(encoder: Encoder, job: Job, row: Sequence[int], end: int) -> i
 
 def _config(settings: GenerationSettings, ends: Sequence[int], pad: int) -> GenerationConfig:
     # Every switch that a model's own defaults might set is named: a suite's figures must not depend on them.
-    return GenerationConfig(
+    return GenerationConfig(  # type: ignore[no-untyped-call]
         max_new_tokens=settings.max_new_tokens,
         eos_token_id=list(ends) or None,
         pad_token_id=pad,
@@ -191,14 +191,15 @@ class _RowNoise(LogitsProcessor):
 class _WithoutPadding(LogitsProcessor):
     """Hides padding from a processor that looks at the tokens so far, by repeating the row's last token in its place."""
 
-    def __init__(self, inner: LogitsProcessor, mask: Tensor) -> None:
+    def __init__(self, inner: Any, mask: Tensor) -> None:
         self.inner, self.padding = inner, mask == 0
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         seen = input_ids.clone()
         head = seen[:, : self.padding.shape[1]]
         head[self.padding] = seen[:, -1:].expand_as(head)[self.padding]
-        return self.inner(seen, scores)
+        penalised: Tensor = self.inner(seen, scores)
+        return penalised
 
 
 class _StopStrings(StoppingCriteria):
@@ -211,7 +212,8 @@ class _StopStrings(StoppingCriteria):
 
     def __call__(self, input_ids: Tensor, scores: Any, **unused: Any) -> Tensor:
         rows = input_ids[:, max(self.width, input_ids.shape[1] - self.tail) :].tolist()
-        return torch.tensor([_first_stop(self.encoder.decode((), row), self.stop) is not None for row in rows], device=input_ids.device)
+        done = [_first_stop(self.encoder.decode((), row), self.stop) is not None for row in rows]
+        return torch.tensor(done, device=input_ids.device)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from dpoframe import CheckpointError, MachineError, MissingExtraError
 from dpoframe_text.quiet import quiet
@@ -71,7 +72,7 @@ def _convert(file: Path, folder: Path) -> None:
     with quiet():
         try:
             tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-            model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+            model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
         except Exception as error:  # the reader fails in many ways on files it does not know
             raise CheckpointError(f"transformers cannot read the GGUF file {file}: {error}") from error
         model.hf_quantizer = None

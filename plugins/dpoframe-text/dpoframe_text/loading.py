@@ -83,7 +83,8 @@ class Loader:
 
         base = self.base
         with base._explained():
-            return AutoConfig.from_pretrained(base.source.where, **base._options)
+            config: PretrainedConfig = AutoConfig.from_pretrained(base.source.where, **base._options)
+        return config
 
     def weights(self, dtype: DtypeName = "float32", in_4bit: bool = False) -> PreTrainedModel:
         """The causal language model without adapters. CheckpointError where the files lack some of its weights."""
@@ -95,15 +96,17 @@ class Loader:
             options["quantization_config"] = four_bit()
         base = self.base
         with base._explained():
-            model, told = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 base.source.where, output_loading_info=True, **options, **base._options
             )
+        model, told = loaded
         if missing := sorted(told["missing_keys"]):
             raise CheckpointError(
                 f"{base.source} lacks {len(missing)} weights of a {type(model).__name__} ({', '.join(missing[:3])}, ...); "
                 "they would be random. Is it the folder of a causal language model?"
             )
-        return model
+        made: PreTrainedModel = model
+        return made
 
     def random_weights(self, seed: int, dtype: DtypeName = "float32") -> PreTrainedModel:
         """A model of this configuration with random weights that depend on `seed` alone."""
@@ -113,8 +116,12 @@ class Loader:
         config = self.config()
         with torch.random.fork_rng(devices=[]), quiet():
             torch.manual_seed(seed)
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=self.trust_remote_code)
-        return model if dtype == "auto" else model.to(getattr(torch, dtype))
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+                config, trust_remote_code=self.trust_remote_code
+            )
+        if dtype != "auto":
+            model.to(getattr(torch, dtype))
+        return model
 
     def with_adapter(self, model: PreTrainedModel) -> Any:
         """The weights with this source's adapter on them (a `PeftModel`), not trainable."""
@@ -172,7 +179,7 @@ def four_bit() -> Any:
     import torch
     from transformers import BitsAndBytesConfig
 
-    return BitsAndBytesConfig(
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,

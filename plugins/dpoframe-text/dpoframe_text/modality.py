@@ -14,7 +14,7 @@ from dpoframe import CheckpointError, DataError, Example, GradientHint, MachineE
 from dpoframe_text.adapters import LoraSection
 from dpoframe_text.loading import DtypeName, Loader
 from dpoframe_text.templates import ChatMode
-from dpoframe_text.tokens import Encoder, PromptCut, TextFormat, partners
+from dpoframe_text.tokens import Encoder, Ids, PromptCut, TextFormat, partners
 
 if TYPE_CHECKING:
     from torch import nn
@@ -115,7 +115,7 @@ class TextModality(Modality):
             model.gradient_checkpointing_enable({"use_reentrant": False})
         if self.lora is not None:
             model = self.lora.attach(model)
-        return self._attached(model).train()
+        return _attached(model).train()
 
     def collate(self, examples: Sequence[Example]) -> PackedBatch:
         """Tokenises and packs N examples. DataError where a response has no token at all."""
@@ -123,7 +123,8 @@ class TextModality(Modality):
 
         encoded = self.encoder.encode(examples)
         if empty := [example.pair_id for example, tokens in zip(examples, encoded, strict=True) if not tokens.response]:
-            raise DataError(f"The pairs {', '.join(empty[:5])} have a response without a single token. Set append_eos, or drop them.")
+            named = ", ".join(empty[:5])
+            raise DataError(f"The response of {named} has not a single token. Drop the pairs, or set append_eos: true.")
         return pack(
             encoded,
             [tokens.prompt for tokens in encoded],
@@ -152,8 +153,8 @@ class TextModality(Modality):
     def measure(self, example: Example) -> Measure:
         """Tokens of prompt and response after truncation, and digests of them."""
         tokens = self.encoder.encode([example])[0]
-        digests = [hashlib.blake2b(json.dumps(part).encode(), digest_size=16).hexdigest() for part in (tokens.prompt, tokens.response)]
-        return Measure(len(tokens.prompt), len(tokens.response), digests[0], digests[1], tokens.truncated)
+        digests = _digest(tokens.prompt), _digest(tokens.response)
+        return Measure(len(tokens.prompt), len(tokens.response), *digests, truncated=tokens.truncated)
 
     def with_details(self, names: frozenset[str]) -> TextModality:
         """This modality with `shared` or `wpo` among its scores' details; ConfigError for other names."""
@@ -184,7 +185,7 @@ class TextModality(Modality):
         model: Any = loader.weights(self.dtype, self.load_in_4bit)
         if loader.adapter is not None:
             model = loader.with_adapter(model)
-        return self._attached(model).eval()
+        return _attached(model).eval()
 
     @property
     def encoder(self) -> Encoder:
@@ -208,12 +209,6 @@ class TextModality(Modality):
             model = loader.with_adapter(model).merge_and_unload()
         # These weights stand in no file: an adapter on them could name no base.
         model.config._name_or_path = model.name_or_path = ""
-        return model
-
-    def _attached(self, model: Any) -> Any:
-        from dpoframe_text.attention import attach_attention
-
-        attach_attention(model.get_base_model() if hasattr(model, "get_base_model") else model)
         return model
 
     def _score(self, model: nn.Module, batch: PackedBatch, hint: GradientHint | None) -> Scores:
@@ -245,9 +240,22 @@ def _encoder(model: str, revision: str | None, trust_remote_code: bool, form: Te
         return _made(Loader(_HOMES[model], None, trust_remote_code), form)
 
 
+def _attached(model: Any) -> nn.Module:
+    """The model with the segment attention selected."""
+    from dpoframe_text.attention import attach_attention
+
+    attach_attention(model.get_base_model() if hasattr(model, "get_base_model") else model)
+    made: nn.Module = model
+    return made
+
+
 def _made(loader: Loader, form: TextFormat) -> Encoder:
     context = getattr(loader.config().get_text_config(), "max_position_embeddings", None)
     return Encoder(loader.tokenizer(), form, context)
+
+
+def _digest(ids: Ids) -> str:
+    return hashlib.blake2b(json.dumps(ids).encode(), digest_size=16).hexdigest()
 
 
 def _loadable(loader: Loader) -> bool:

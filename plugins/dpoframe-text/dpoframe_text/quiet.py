@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 _LOUD = ("huggingface_hub", "httpx", "httpx2", "peft")
 
@@ -16,8 +18,7 @@ def quiet() -> Iterator[None]:
     if logging.getLogger("dpoframe").isEnabledFor(logging.DEBUG):
         yield
         return
-    from transformers.utils import logging as chatter
-
+    chatter: Any = importlib.import_module("transformers.utils.logging")
     level, bars = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
     levels = {name: logging.getLogger(name).level for name in _LOUD}
     chatter.set_verbosity_error()

@@ -28,7 +28,7 @@ def save(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path, mer
     with quiet():
         if isinstance(whole, PeftModel):
             # Whether embeddings were resized is asked of the hub otherwise; they never are.
-            whole.save_pretrained(folder, save_embedding_layers=False)
+            whole.save_pretrained(str(folder), save_embedding_layers=False)
             (folder / "README.md").unlink(missing_ok=True)
         else:
             whole.save_pretrained(folder)
@@ -64,5 +64,5 @@ def _readable_tokenizer(content: dict[str, Any]) -> None:
 
 
 def _in_order(content: dict[str, Any]) -> None:
-    """peft writes sets in any order; equal runs should write equal files."""
+    """Sorts what peft writes in any order: equal runs should write equal files."""
     content.update({key: sorted(value) for key, value in content.items() if key == "target_modules" and isinstance(value, list)})

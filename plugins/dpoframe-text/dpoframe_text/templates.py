@@ -40,8 +40,6 @@ class Conversation:
 
     def uses_template(self, prompt: Content, response: Content = "") -> bool:
         """Whether the pair is written by the chat template."""
-        if isinstance(prompt, Media) or isinstance(response, Media):
-            raise DataError("The modality text reads strings and chat messages, not media.")
         messages = not (isinstance(prompt, str) and isinstance(response, str))
         return self.mode == "always" or (self.mode == "auto" and messages)
 
@@ -86,7 +84,7 @@ class Conversation:
         Such a template (one that drops or adds a thinking section, say) has no common text up to the answer. The
         prompt stays what generation starts from; the response is the answer and what the template writes after it.
         """
-        before, found, after = whole.rpartition(answer.strip()) if answer.strip() else (whole, "", self.end_of_turn())
+        _, found, after = whole.rpartition(answer.strip()) if answer.strip() else (whole, "", self.end_of_turn())
         if not found and answer.strip():
             raise DataError(
                 f"The chat template does not write the answer it is given (prompt {as_text(prompt)[:60]!r}). "
@@ -116,7 +114,7 @@ class Conversation:
             return [*messages[:-1], {**last, "content": f"{last['content']}{answer}"}]
         return [*messages, {"role": "assistant", "content": answer}]
 
-    def _render(self, messages: Messages, **switches: bool) -> str:
+    def _render(self, messages: Messages, **switches: Any) -> str:
         from jinja2 import TemplateError
 
         if self.template is None and not self.tokenizer.chat_template:
@@ -135,16 +133,16 @@ def answer_text(response: Content) -> str:
     """The text of a response: a string, or assistant messages (joined by an empty line)."""
     if isinstance(response, str):
         return response
-    if isinstance(response, Media):
-        raise DataError("The modality text reads strings and chat messages, not media.")
     messages = checked(response)
     if others := sorted({str(message["role"]) for message in messages} - {"assistant"}):
         raise DataError(f"A response holds messages of the role {', '.join(others)}; only the assistant's can be scored.")
     return "\n\n".join(str(message["content"]) for message in messages)
 
 
-def checked(messages: Sequence[Mapping[str, Any]]) -> Messages:
-    """The messages as dicts. DataError where there is none, or one lacks `role` or `content`."""
+def checked(messages: Sequence[Mapping[str, Any]] | Media) -> Messages:
+    """The messages as dicts. DataError where there is none, or one lacks `role` or `content`, or media stand there."""
+    if isinstance(messages, Media):
+        raise DataError("The modality text reads strings and chat messages, not media.")
     if not messages:
         raise DataError("A list of chat messages is empty; at least one message with `role` and `content` is needed.")
     for number, message in enumerate(messages, start=1):

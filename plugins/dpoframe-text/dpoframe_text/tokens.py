@@ -148,7 +148,8 @@ class Encoder:
         marks = self._specials if templated else [self.tokenizer.eos_token]
         for mark in marks:
             if mark and bare.endswith(mark):
-                return bare[: -len(mark)], int(self.tokenizer.convert_tokens_to_ids(mark))
+                token: Any = self.tokenizer.convert_tokens_to_ids(mark)
+                return bare[: -len(mark)], int(token)
         return text, None
 
     @cached_property
@@ -249,7 +250,8 @@ def tokenizer_state(tokenizer: Any) -> str:
     """All that decides a tokenizer's output, as text. Padding and truncation switches are left out: unused here."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
-        return json.dumps([type(tokenizer).__name__, tokenizer.get_vocab(), tokenizer.special_tokens_map], sort_keys=True, default=str)
+        parts = [type(tokenizer).__name__, tokenizer.get_vocab(), tokenizer.special_tokens_map]
+        return json.dumps(parts, sort_keys=True, default=str)
     state = json.loads(backend.to_str())
     state.update(padding=None, truncation=None)
     return json.dumps([state, tokenizer.bos_token, tokenizer.eos_token], sort_keys=True)
