@@ -1,0 +1,77 @@
+"""The folder of a run's resumable states."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dpoframe.checkpoint.durable import ASIDE
+
+NAME = re.compile(r"step-(\d+)\.ckpt")
+
+
+def manifest_of(checkpoint: Path) -> Path:
+    """The file that vouches for a checkpoint."""
+    return checkpoint.with_suffix(".json")
+
+
+@dataclass(frozen=True)
+class CheckpointFolder:
+    """Checkpoints `step-<number>.ckpt`, each with a manifest."""
+
+    path: Path
+
+    def at(self, step: int) -> Path:
+        """Where the checkpoint after `step` optimizer steps lies."""
+        return self.path / f"step-{step:08d}.ckpt"
+
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints that have a manifest, in order."""
+        found = (NAME.fullmatch(file.name) for file in self.path.glob("step-*.ckpt") if manifest_of(file).is_file())
+        return sorted(int(match[1]) for match in found if match)
+
+    def latest(self) -> Path | None:
+        """The newest checkpoint that is whole; each broken one on the way is named in a warning and passed over."""
+        for step in reversed(self.steps()):
+            file = self.at(step)
+            if fault := damage(file):
+                warnings.warn(f"The checkpoint {file} is passed over: {fault}.", RuntimeWarning, stacklevel=2)
+                continue
+            return file
+        return None
+
+    def prune(self, keep: int) -> None:
+        """Removes all but the newest `keep` checkpoints."""
+        for step in self.steps()[:-keep]:
+            manifest_of(self.at(step)).unlink(missing_ok=True)
+            self.at(step).unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Removes what an interrupted write left: files set aside, and checkpoints without a manifest."""
+        for file in self._leftovers():
+            with contextlib.suppress(OSError):
+                file.unlink()
+
+    def _leftovers(self) -> Iterator[Path]:
+        yield from self.path.glob(f".*{ASIDE}")
+        yield from (file for file in self.path.glob("step-*.ckpt") if not manifest_of(file).is_file())
+
+
+def damage(file: Path) -> str:
+    """What is wrong with a checkpoint, measured against its manifest; empty where nothing is."""
+    try:
+        wanted = json.loads(manifest_of(file).read_text())
+        size, digest = int(wanted["bytes"]), str(wanted["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"its manifest cannot be read ({error})"
+    if file.stat().st_size != size:
+        return f"it has {file.stat().st_size} bytes, not the {size} that were written"
+    with file.open("rb") as opened:
+        found = hashlib.file_digest(opened, "sha256").hexdigest()
+    return "" if found == digest else "its SHA-256 is not that of what was written"

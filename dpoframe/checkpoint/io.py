@@ -1,0 +1,45 @@
+"""How Lightning reads and writes checkpoints here: durable, digested, and without running code on loading."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import CheckpointIO
+
+from dpoframe.checkpoint.durable import durable
+from dpoframe.checkpoint.folder import manifest_of
+from dpoframe.errors import CheckpointError, MachineError
+
+
+class DurableCheckpointIO(CheckpointIO):
+    """Writes `name.ckpt`, then its manifest `name.json` with size and SHA-256. A checkpoint without one does not count."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Writes a checkpoint and then its manifest; MachineError where the disk is full or closed to us."""
+        target = Path(path)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MachineError(f"The folder {target.parent} cannot be made: {error.strerror}.") from error
+        with durable(target) as file:
+            torch.save(checkpoint, file)  # type: ignore[arg-type]
+        manifest = {"file": target.name, "bytes": file.size, "sha256": file.digest.hexdigest(), "step": checkpoint.get("global_step")}
+        with durable(manifest_of(target)) as listing:
+            listing.write(json.dumps(manifest, indent=1).encode())
+
+    def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Reads a checkpoint onto the CPU. Only tensors and plain values are ever loaded."""
+        try:
+            loaded: dict[str, Any] = torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise CheckpointError(f"{path} is no checkpoint that can be read: {str(error).splitlines()[0]}") from error
+        return loaded
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Removes a checkpoint, its manifest first."""
+        manifest_of(Path(path)).unlink(missing_ok=True)
+        Path(path).unlink(missing_ok=True)

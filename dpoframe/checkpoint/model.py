@@ -1,0 +1,121 @@
+"""Models on disk: the modality's own layout, plus `dpoframe.json`, which says how to open it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_jsonable_python
+
+from dpoframe.checkpoint.durable import reason
+from dpoframe.errors import CheckpointError, MachineError
+from dpoframe.modality import Modality
+from dpoframe.plugins import host
+
+if TYPE_CHECKING:
+    from torch import nn
+
+RECORD = "dpoframe.json"
+LIBRARIES = ("dpoframe", "torch", "lightning", "transformers", "peft", "diffusers", "safetensors")
+
+
+def export(
+    modality: Modality, model: nn.Module, folder: Path, card: str, *, name: str = "", convention: dict[str, Any] | None = None
+) -> None:
+    """Writes a model in its ecosystem's own layout, with a card and a record of how to open it.
+
+    The folder appears whole or not at all: it is written beside its place and renamed. One that was there is replaced.
+
+    Args:
+        modality: Writes the model.
+        model: What it writes.
+        folder: Where to.
+        card: Content of README.md.
+        name: The modality's name in a recipe; found by its class among the installed ones unless given.
+        convention: What the scores of training meant (losses and their settings), for those who compare checkpoints.
+
+    Raises:
+        MachineError: the disk is full or the folder may not be written.
+    """
+    folder = Path(folder)
+    aside, old = folder.with_name(f".{folder.name}.{os.getpid()}.aside"), folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    try:
+        aside.mkdir(parents=True)
+        modality.save(model, aside)
+        record = {
+            "modality": name or registered_name(modality),
+            "fields": to_jsonable_python(asdict(modality), fallback=str),
+            "fingerprint": modality.fingerprint(),
+            "score_convention": convention or {},
+            "versions": versions(),
+        }
+        (aside / RECORD).write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
+        (aside / "README.md").write_text(card, encoding="utf-8")
+        if folder.exists():
+            folder.rename(old)
+        aside.rename(folder)
+    except OSError as error:
+        raise MachineError(f"The model could not be written to {folder} ({reason(error)}). Make room, then run with --resume.") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def open_model(source: str | Path) -> tuple[Modality, nn.Module]:
+    """Opens a model for scoring and generating, in evaluation mode.
+
+    Args:
+        source: A run folder, an exported folder, or anything that the text modality loads (a folder, a hub id).
+
+    Raises:
+        CheckpointError: the folder holds no model that can be opened.
+    """
+    folder = model_folder(Path(source))
+    if folder is None:
+        modality: Modality = host().get("modality", "text")(model=str(source))
+        return modality, modality.build().eval()
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        kind = host().get("modality", record["modality"])
+        restored: Modality = TypeAdapter(kind).validate_python(record["fields"])
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise CheckpointError(f"{folder / RECORD} cannot be read, so the model cannot be opened: {error}") from error
+    return restored, restored.load(folder).eval()
+
+
+def model_folder(source: Path) -> Path | None:
+    """The exported folder that a path means; None where the path is nothing of dpoframe's."""
+    for folder in (source, source / "model"):
+        if (folder / RECORD).is_file():
+            return folder
+    if (source / "recipe.yaml").is_file():
+        raise CheckpointError(f"{source} is a run that has no model yet: finish it with `dpoframe train {source / 'recipe.yaml'} --out {source} --resume`.")
+    return None
+
+
+def registered_name(modality: Modality) -> str:
+    """The name under which an installed plugin supplies the modality; else its file and class, or module and class."""
+    known = host()
+    kind = type(modality)
+    for name in known.names("modality"):
+        target = next((plugin.targets["modality"][name] for plugin in known.plugins if name in plugin.targets.get("modality", {})), None)
+        if target is kind or target == f"{kind.__module__}:{kind.__qualname__}":
+            return name
+    return kind.__qualname__
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that wrote the model."""
+    found = {}
+    for library in LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,43 @@
+"""Fills the cache of reference scores when a run is set up: on its devices, in its precision, each rank its share."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console
+
+from dpoframe.data.module import PairDataModule
+from dpoframe.modality import Modality
+from dpoframe.train.precompute import precompute
+from dpoframe.train.progress import make_bar
+from dpoframe.train.reference import CachedReference
+
+
+class FillCache(Callback):
+    """Runs before the first step, and before a checkpoint is loaded: the model is still as it was before training."""
+
+    def __init__(self, modality: Modality, reference: CachedReference, data: PairDataModule) -> None:
+        self.modality, self.reference, self.data = modality, reference, data
+
+    def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
+        """Scores what is missing and reads the whole table."""
+        strategy, precision = trainer.strategy, trainer.precision_plugin
+        model = precision.convert_module(self.reference.model).to(strategy.root_device)
+        store = self.reference.store.read()
+        with make_bar(Console(file=sys.stderr, quiet=not (trainer.is_global_zero and sys.stderr.isatty()))) as bar:
+            task = bar.add_task("reference scores", total=None, shown="")
+            precompute(
+                self.modality,
+                model,
+                self.data.datasets(),
+                store,
+                precision=precision.forward_context,
+                rank=trainer.global_rank,
+                world=trainer.world_size,
+                advance=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        strategy.barrier("reference scores")
+        store.read()

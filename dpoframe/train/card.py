@@ -1,0 +1,85 @@
+"""The model card that is exported with a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from dpoframe.config.recipe import Recipe
+
+TEMPLATE = """\
+---
+library_name: {{ library }}
+tags:
+- dpo
+- preference-alignment
+- dpoframe
+---
+
+# {{ name }}
+
+{{ description }}
+
+Aligned with human preferences by [dpoframe](https://pypi.org/project/dpoframe/) {{ version }}.
+
+| | |
+|---|---|
+| Modality | {{ modality }} |
+| Loss | {{ loss }} |
+| Reference | {{ reference }} |
+| Preference data | {{ data }}, {{ pairs }} pairs |
+| Optimizer steps | {{ steps }} of {{ batch_size }} pairs, learning rate {{ lr }} |
+| Seed | {{ seed }} |
+
+{% if final %}
+## The last figures of the run
+
+These are training metrics. They say that the model separates the pairs it was trained on, not that its answers are better.
+
+| metric | value |
+|---|---|
+{% for key, value in final.items() -%}
+| {{ key }} | {{ "%.4g" | format(value) }} |
+{% endfor %}
+{% endif %}
+`dpoframe.json` records how to open the model; the training recipe stands below.
+
+```yaml
+{{ recipe }}```
+"""
+SHOWN = ("loss", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected")
+
+
+def model_card(recipe: Recipe, pairs: int, steps: int, version: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """The card as Markdown.
+
+    Args:
+        recipe: The resolved recipe.
+        pairs: Training pairs.
+        steps: Optimizer steps done.
+        version: dpoframe's.
+        rows: The rows of metrics.jsonl; figures of the last validation, else of the last step, are shown.
+    """
+    chosen = [row for row in rows if row.get("stage") == "validation"] or list(rows)
+    final = {name: chosen[-1][name] for name in SHOWN if isinstance(chosen[-1].get(name), float)} if chosen else {}
+    plain = recipe.to_dict()
+    template = Environment(undefined=StrictUndefined, autoescape=False).from_string(TEMPLATE)  # Markdown, not HTML
+    return template.render(
+        library="transformers" if recipe.modality.name == "text" else "dpoframe",
+        name=recipe.name,
+        description=recipe.description,
+        version=version,
+        modality=recipe.modality.name,
+        loss=", ".join(one.part.name for one in recipe.loss),
+        reference=recipe.reference.kind,
+        data=plain["data"]["name"],
+        pairs=pairs,
+        steps=steps,
+        batch_size=recipe.trainer.batch_size,
+        lr=recipe.trainer.lr,
+        seed=recipe.seed,
+        final=final,
+        recipe=recipe.to_yaml(),
+    )

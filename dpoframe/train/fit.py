@@ -1,0 +1,234 @@
+"""Runs a recipe into a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch import nn
+
+import dpoframe
+from dpoframe.checkpoint import export
+from dpoframe.config.recipe import Recipe
+from dpoframe.data.loading import LoadedPairs, load_pairs
+from dpoframe.data.module import PairDataModule
+from dpoframe.errors import ConfigError
+from dpoframe.loss import Loss
+from dpoframe.losses import combine
+from dpoframe.modality import Modality
+from dpoframe.plugins import PluginHost, Relay
+from dpoframe.plugins import host as installed
+from dpoframe.reporter import RunInfo
+from dpoframe.train.caching import FillCache
+from dpoframe.train.card import model_card
+from dpoframe.train.environment import environment
+from dpoframe.train.folder import RunFolder
+from dpoframe.train.hooks import RunHooks
+from dpoframe.train.interruption import Interruption, RunInterrupted
+from dpoframe.train.lightning_trainer import make_trainer, quiet
+from dpoframe.train.module import AlignmentModule
+from dpoframe.train.progress import ProgressBar
+from dpoframe.train.randomness import RankRandomness
+from dpoframe.train.reference import CachedReference, make_reference
+from dpoframe.train.reporting import Reporting
+from dpoframe.train.saving import Saving
+from dpoframe.train.schedule import total_steps
+from dpoframe.train.watch import Watch, warn
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a run ended.
+
+    Attributes:
+        folder: The run folder.
+        steps: Optimizer steps done.
+        final: The last value of each metric; those of validation under `validation/`.
+        status: `finished` or `interrupted`.
+        exit_code: 0, or 128 plus the number of the signal that interrupted it.
+    """
+
+    folder: Path
+    steps: int
+    final: Mapping[str, Any] = field(default_factory=dict)
+    status: Literal["finished", "interrupted"] = "finished"
+    exit_code: int = 0
+
+    @property
+    def model(self) -> Path:
+        """The exported model."""
+        return self.folder / "model"
+
+
+def fit(
+    recipe: Recipe, out: str | Path, *, resume: bool = False, host: PluginHost | None = None, base: nn.Module | None = None
+) -> FitResult:
+    """Aligns a model by a recipe.
+
+    Args:
+        recipe: What to do.
+        out: The run folder: new, or with `resume` that of a run to go on with.
+        resume: Goes on from the run's last whole checkpoint; the result is that of an unbroken run.
+        host: Where plugins are; the installed ones unless given.
+        base: The model before training, where the caller has built it already; it is trained in place.
+
+    Raises:
+        ConfigError: the recipe cannot be run, or a run lies in `out`.
+        DataError: no pair can be used.
+        CheckpointError: there is nothing to resume.
+        TrainingError: a loss is not finite.
+        MachineError: the disk is full, or the folder may not be written.
+    """
+    folder, known = RunFolder(Path(out)), host or installed()
+    folder.require_resumable(recipe) if resume else require_new(folder)
+    relay = known.relay(recipe.active_plugins)
+    relay.dpoframe_configure(config=recipe)
+    if recipe.trainer.threads is not None:
+        torch.set_num_threads(recipe.trainer.threads)
+    loss = combine([(one.part.value, one.weight) for one in recipe.loss])
+    modality: Modality = recipe.modality.value.with_details(loss.requires)
+    require_reference(recipe, loss)
+    pairs = load_pairs(recipe.data, known, modality, seed=recipe.seed)
+    info = open_folder(folder, recipe, known, pairs)
+    torch.manual_seed(recipe.seed)  # what is made fresh in the model (an adapter) follows from the seed
+    policy = (modality.build() if base is None else base).train()
+    run = Run(recipe, folder, relay, loss, modality, policy, pairs, info)
+    return run.go(resume)
+
+
+@rank_zero_only
+def require_new(folder: RunFolder) -> None:
+    """Only the first rank asks: it makes the folder while others start."""
+    folder.require_new()
+
+
+def require_reference(recipe: Recipe, loss: Loss) -> None:
+    """Raises `ConfigError` where a loss reads a reference that the recipe says there is none of."""
+    if recipe.reference.kind == "none" and loss.uses_reference:
+        names = ", ".join(one.part.name for one in recipe.loss)
+        raise ConfigError(f"reference.kind is 'none', but the loss ({names}) compares with a reference. Take copy, adapter or cached.")
+
+
+def open_folder(folder: RunFolder, recipe: Recipe, host: PluginHost, pairs: LoadedPairs) -> RunInfo:
+    """Writes recipe, environment and what is known of the data; says what a person should know of it."""
+    found = environment(host.plugins, recipe.seed)
+    if rank_zero_only.rank == 0:
+        folder.create(recipe, found)
+        pairs.write(folder.path)
+        for message in pairs.warnings:
+            warn(message)
+    return RunInfo(folder.path, recipe.name, recipe.to_dict(), found)
+
+
+@dataclass
+class Run:
+    """One run with everything it needs: it makes the Lightning parts and hands them to the trainer."""
+
+    recipe: Recipe
+    folder: RunFolder
+    relay: Relay
+    loss: Loss
+    modality: Modality
+    policy: nn.Module
+    pairs: LoadedPairs
+    info: RunInfo
+
+    def go(self, resume: bool) -> FitResult:
+        """Trains to the end, or to an interruption."""
+        section = self.recipe.trainer
+        module, data = self.module(), self.data()
+        with quiet():
+            trainer = make_trainer(section, self.steps, bool(self.pairs.validation), self.callbacks(module, data))
+        if trainer.world_size > section.batch_size:
+            raise ConfigError(f"trainer.batch_size is {section.batch_size}, less than the {trainer.world_size} ranks: each needs a pair.")
+        checkpoint = self.checkpoint() if resume else None
+        try:
+            with quiet():
+                trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        except RunInterrupted as stopped:
+            return FitResult(self.folder.path, stopped.step, self.final(), "interrupted", stopped.exit_code)
+        except SystemExit as error:  # how Lightning ends after a KeyboardInterrupt
+            raise KeyboardInterrupt from error
+        return FitResult(self.folder.path, self.steps, self.final())
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return total_steps(self.recipe.trainer, len(self.pairs.train))
+
+    def module(self) -> AlignmentModule:
+        """The LightningModule with its reference."""
+        recipe = self.recipe
+        made = self.relay.dpoframe_reference(modality=self.modality, policy=self.policy, config=recipe)
+        precision = recipe.trainer.precision
+        reference = make_reference(recipe.reference, self.modality, self.policy, made, self.loss.requires, precision)
+        hooks = RunHooks(self.relay)
+        return AlignmentModule(self.modality, self.policy, reference, self.loss, recipe.trainer, self.steps, hooks)
+
+    def data(self) -> PairDataModule:
+        """The LightningDataModule."""
+        section = self.recipe.trainer
+        return PairDataModule(
+            self.modality,
+            self.pairs.train,
+            self.pairs.validation,
+            steps=self.steps,
+            seed=self.recipe.seed,
+            batch_size=section.batch_size,
+            tokens_per_batch=section.tokens_per_batch,
+            accumulate=section.accumulate_grad_batches,
+            bucket=section.bucket_by_length,
+            mismatched=self.loss.mismatched,
+            workers=section.num_workers,
+        )
+
+    def callbacks(self, module: AlignmentModule, data: PairDataModule) -> list[Callback]:
+        """The run's callbacks: first what looks at a step, last what saves it and may end the run."""
+        section, reference, interruption = self.recipe.trainer, module.reference, Interruption()
+        reporters = [(part.name, part.value) for part in self.recipe.reporters]
+        every = section.validate_every if self.pairs.validation else 0
+        cached = [FillCache(self.modality, reference, data)] if isinstance(reference, CachedReference) else []
+        exact = reference.exact_at_start and self.recipe.reference.kind != "none"
+        per_unit = any(not one.part.value.uses_reference for one in self.recipe.loss)
+        plugged = [callback for made in self.relay.dpoframe_callbacks(config=self.recipe) for callback in made]
+        return [
+            *cached,
+            RankRandomness(self.recipe.seed),
+            Watch(self.recipe.reference.kind, exact, section.precision, per_unit),
+            ProgressBar(self.steps),
+            Reporting(self.folder, reporters, self.info, section.log_every, self.export),
+            *plugged,
+            interruption,
+            Saving(self.folder.checkpoints, section.save_every, section.keep_checkpoints, self.steps, every, interruption),
+        ]
+
+    def checkpoint(self) -> Path | None:
+        """The state to go on from; rows that will be written again are removed."""
+        found = self.folder.checkpoints.latest()
+        if rank_zero_only.rank == 0:
+            self.folder.rewind(int(found.stem.removeprefix("step-")) if found else 0)
+        if found is None:
+            warn(f"{self.folder.path} holds no whole checkpoint: the run starts from its beginning.")
+        return found
+
+    def export(self) -> Path:
+        """Writes the aligned model."""
+        card = model_card(self.recipe, len(self.pairs.train), self.steps, dpoframe.__version__, self.folder.rows())
+        plain = self.recipe.to_dict()
+        convention = {"loss": plain["loss"], "reference": plain["reference"]}
+        part = self.recipe.modality
+        export(part.value, self.policy.eval(), self.folder.model, card, name=part.name, convention=convention)
+        return self.folder.model
+
+    def final(self) -> dict[str, Any]:
+        """The last value of each metric, read from the run folder: the ranks may have been other processes."""
+        found: dict[str, Any] = {}
+        for row in self.folder.rows():
+            prefix = "validation/" if row.get("stage") == "validation" else ""
+            found |= {prefix + name: value for name, value in row.items() if name != "stage"}
+        return found

@@ -1,0 +1,129 @@
+"""The run folder: what is in it, when it may be written to, and how it is brought back to a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dpoframe.checkpoint import CheckpointFolder
+from dpoframe.checkpoint.durable import durable, reason
+from dpoframe.checkpoint.model import RECORD
+from dpoframe.config.recipe import Recipe
+from dpoframe.errors import CheckpointError, ConfigError, Fault, MachineError
+
+# Keys that may differ when a run is resumed: they say where and how it is watched, not what it computes.
+FREE = {
+    "name", "description", "evaluate", "reporters", "plugins", "trainer.log_every", "trainer.save_every", "trainer.validate_every",
+    "trainer.keep_checkpoints", "trainer.num_workers", "trainer.threads", "trainer.devices", "trainer.accelerator",
+    "trainer.strategy", "trainer.num_nodes", "trainer.tokens_per_batch", "trainer.accumulate_grad_batches", "trainer.lightning",
+    "trainer.on_nonfinite",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run, by the layout that other programs rely on."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """What the run was made with."""
+        return self.path / "environment.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line for each logged step and each validation."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def model(self) -> Path:
+        """The exported model."""
+        return self.path / "model"
+
+    @property
+    def checkpoints(self) -> CheckpointFolder:
+        """Resumable states."""
+        return CheckpointFolder(self.path / "checkpoints")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end: the model is written last."""
+        return (self.model / RECORD).is_file()
+
+    def require_new(self) -> None:
+        """Raises `ConfigError` where a run lies here already."""
+        if self.recipe.exists() or self.metrics.exists() or self.checkpoints.path.exists():
+            state = "is finished" if self.finished else "can be resumed with --resume"
+            raise ConfigError(f"There is a run in {self.path} already, which {state}. Give another folder with --out, or remove it.")
+
+    def require_resumable(self, recipe: Recipe) -> None:
+        """Raises where there is no run here, where it is finished, or where it was made by another recipe."""
+        if not self.recipe.is_file():
+            raise CheckpointError(f"There is no run to resume in {self.path}: it has no recipe.yaml. Leave --resume out to start one.")
+        if self.finished:
+            raise CheckpointError(f"The run in {self.path} is finished: its model is {self.model}. Start a longer run with another --out.")
+        before, now = flat(yaml.safe_load(self.recipe.read_text(encoding="utf-8"))), flat(json.loads(json.dumps(recipe.to_dict())))
+        changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key) and not is_free(key)]
+        faults = [Fault(key, f"the run has {before.get(key)!r}, the recipe now says {now.get(key)!r}.") for key in changed]
+        if faults:
+            raise ConfigError(f"The run in {self.path} was made by another recipe and cannot go on with this one:", faults)
+
+    def create(self, recipe: Recipe, environment: Mapping[str, Any]) -> None:
+        """Makes the folder with recipe and environment."""
+        try:
+            self.checkpoints.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MachineError(f"The run folder {self.path} cannot be made ({reason(error)}). Give another with --out.") from error
+        self.checkpoints.sweep()
+        with durable(self.recipe) as file:
+            file.write(recipe.to_yaml().encode())
+        with durable(self.environment) as file:
+            file.write((json.dumps(environment, indent=2, default=str) + "\n").encode())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl; a last line that was cut off is left out."""
+        if not self.metrics.is_file():
+            return []
+        rows = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                continue
+        return rows
+
+    def rewind(self, step: int) -> None:
+        """Removes rows that a resume from `step` will write again."""
+        kept = [row for row in self.rows() if row["step"] < step or (row["step"] == step and row.get("stage") == "validation")]
+        with durable(self.metrics) as file:
+            file.write("".join(line(row) for row in kept).encode())
+
+
+def line(row: Mapping[str, Any]) -> str:
+    """A row as one line of JSON; a number that is not finite becomes null, since JSON has no word for it."""
+    plain = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
+    return json.dumps(plain) + "\n"
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, keys joined by points."""
+    if not isinstance(value, Mapping) or not value:
+        return {prefix: value}
+    return {key: leaf for name, part in value.items() for key, leaf in flat(part, f"{prefix}.{name}" if prefix else str(name)).items()}
+
+
+def is_free(key: str) -> bool:
+    """Whether a key, or the section it lies in, may differ on resume."""
+    return any(key == free or key.startswith(f"{free}.") for free in FREE)

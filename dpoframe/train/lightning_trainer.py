@@ -1,0 +1,85 @@
+"""From the recipe's `trainer` section to `lightning.Trainer`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+
+from dpoframe.checkpoint import DurableCheckpointIO
+from dpoframe.config.sections import TrainerSection
+from dpoframe.errors import ConfigError, Fault, suggestion
+
+# What the run itself decides; under `trainer.lightning` they would break it.
+OWN = {
+    "max_steps", "max_epochs", "accumulate_grad_batches", "gradient_clip_val", "use_distributed_sampler", "check_val_every_n_epoch",
+    "val_check_interval", "enable_checkpointing", "num_sanity_val_steps", "enable_progress_bar", "precision", "devices",
+    "accelerator", "strategy", "num_nodes",
+}  # fmt: skip
+# Said of every run here, and wrong here: steps are large and workers a choice; the loop's own checkpointing is off.
+NOISE = (
+    ".*does not have many workers.*",
+    ".*smaller than the logging interval.*",
+    ".*dataloader is not resumable.*",
+    ".*in eval mode at the start of training.*",  # the reference
+    ".*isinstance.treespec, LeafSpec.. is deprecated.*",  # Lightning's own use of torch
+)
+
+
+def make_trainer(section: TrainerSection, steps: int, validates: bool, callbacks: Sequence[Callback]) -> lightning.Trainer:
+    """The trainer of a run: counts optimizer steps, and leaves sampling, logging and checkpoints to dpoframe.
+
+    Args:
+        section: The recipe's `trainer`; its key `lightning` holds further arguments.
+        steps: Optimizer steps of the run.
+        validates: Whether there are validation pairs.
+        callbacks: Of the run, its plugins' among them.
+    """
+    extra = dict(section.lightning)
+    if taken := sorted(OWN & set(extra)):
+        faults = [Fault(f"trainer.lightning.{name}", "is set by dpoframe.", suggestion(name, vars(section))) for name in taken]
+        raise ConfigError("Some arguments of lightning.Trainer cannot be given here:", faults)
+    plugins = [DurableCheckpointIO(), *extra.pop("plugins", [])]
+    defaults = {"logger": False, "enable_model_summary": False}
+    try:
+        return lightning.Trainer(
+            max_steps=steps,
+            max_epochs=-1,
+            val_check_interval=section.validate_every or steps + 1,
+            check_val_every_n_epoch=None,
+            limit_val_batches=1.0 if validates else 0,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            enable_checkpointing=True,
+            enable_progress_bar=False,
+            precision=section.precision,
+            devices=section.devices,
+            accelerator=section.accelerator,
+            strategy=section.strategy,
+            num_nodes=section.num_nodes,
+            plugins=plugins,
+            callbacks=[*extra.pop("callbacks", []), *callbacks],
+            **{**defaults, **extra},
+        )
+    except (TypeError, ValueError, lightning.fabric.utilities.exceptions.MisconfigurationException) as error:
+        raise ConfigError(f"lightning.Trainer does not accept the recipe's trainer section: {error}") from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Context without Lightning's remarks on the machine and on loops that it does not run here."""
+    log = logging.getLogger("lightning.pytorch")
+    before = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in NOISE:
+                warnings.filterwarnings("ignore", message)
+            yield
+    finally:
+        log.setLevel(before)

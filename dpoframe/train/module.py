@@ -1,0 +1,147 @@
+"""Preference alignment as a LightningModule.
+
+An optimizer step is a fixed number of pairs, scored in micro-batches. Each micro-batch goes the same way:
+
+    inputs -> scores of policy and reference -> PairScores -> loss -> backward
+
+The step's loss is the mean over its pairs on all ranks, so neither the number of micro-batches nor that of ranks changes
+it. A loss that couples pairs is therefore computed over the whole step first, in a pass without gradients.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from dpoframe.config.sections import TrainerSection
+from dpoframe.data.batching import StepBatch
+from dpoframe.loss import Loss
+from dpoframe.modality import Modality
+from dpoframe.train import step as arithmetic
+from dpoframe.train.hooks import RunHooks
+from dpoframe.train.kept import keep_trained, require_trained
+from dpoframe.train.nonfinite import is_finite, stop_or_skip
+from dpoframe.train.reference import Reference
+from dpoframe.train.rows import metric_row, set_aside
+from dpoframe.train.schedule import clip, make_optimizer, make_schedule
+from dpoframe.train.scoring import LookAhead, PairScorer
+from dpoframe.train.step import Columns
+
+
+class AlignmentModule(lightning.LightningModule):
+    """Trains `policy` on preference pairs.
+
+    Args:
+        modality: Scores both models.
+        policy: The model that is trained.
+        reference: Gives the reference's scores.
+        loss: The loss of each pair.
+        settings: The recipe's `trainer` section.
+        steps: Optimizer steps of the run, for the schedule.
+        hooks: The plugins' part in the run.
+    """
+
+    def __init__(
+        self,
+        modality: Modality,
+        policy: nn.Module,
+        reference: Reference,
+        loss: Loss,
+        settings: TrainerSection,
+        steps: int,
+        hooks: RunHooks,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.strict_loading = False  # checkpoints leave frozen parameters out; `require_trained` checks the others
+        self.policy, self.reference, self.loss = policy, reference, loss
+        self.scorer = PairScorer(modality, policy, reference, loss)
+        self.settings, self.steps, self.hooks = settings, steps, hooks
+        self.loss_state: dict[str, Tensor] = {}
+        self.progress: dict[str, float] = {"epoch": 0.0, "tokens": 0}
+        self.validation_parts: list[Columns] = []
+        self.validation_row: dict[str, Any] = {}
+
+    def configure_optimizers(self) -> Any:
+        """The recipe's optimizer and schedule."""
+        optimizer = make_optimizer(self.policy.parameters(), self.settings)
+        return [optimizer], [make_schedule(optimizer, self.settings, self.steps)]
+
+    def training_step(self, batch: StepBatch, batch_idx: int) -> dict[str, Any]:
+        """One optimizer step: every micro-batch backward, then the update. Returns the loss and the step's row."""
+        optimizer: Any = self.optimizers()
+        schedule: Any = self.lr_schedulers()
+        optimizer.zero_grad()
+        facts = self.scorer.facts(batch, self.loss_state)
+        ahead = self.scorer.look_ahead(batch, facts, self.trainer.strategy)
+        mine = arithmetic.join([self.backward_pairs(batch, number, facts, ahead) for number in range(len(batch.micro))])
+        columns = arithmetic.gather(mine, batch.pairs, self.trainer.strategy)
+        scores = arithmetic.to_scores(columns, facts)
+        norm = clip(self.trainer, optimizer, self.settings.gradient_clip_val)
+        row = metric_row(self.loss, self.hooks, "train", batch.step, columns, scores, {"grad_norm": norm})
+        if finite := is_finite(row, self.trainer):
+            self.loss_state = {name: value.detach() for name, value in self.loss.update(self.loss_state, scores).items()}
+        else:
+            stop_or_skip(self.settings, batch, mine, self.trainer.strategy)
+            optimizer.zero_grad()  # an update without gradients changes nothing, and counts as a step
+        watched = set_aside(row)
+        self.progress = {"epoch": batch.epoch, "tokens": self.progress["tokens"] + watched["units"]}
+        row |= {"lr": optimizer.param_groups[0]["lr"], **self.progress}
+        optimizer.step()
+        schedule.step()
+        self.reference.after_step(self.policy)
+        return {"loss": columns[arithmetic.LOSS].mean(), "row": row if finite else row | {"skipped": True}, "watched": watched}
+
+    def backward_pairs(self, batch: StepBatch, number: int, facts: dict[str, Tensor], ahead: LookAhead | None) -> Columns:
+        """Scores one micro-batch and adds its share of the step's gradient; ranks exchange gradients after the last."""
+        pairs, last = batch.micro[number], number + 1 == len(batch.micro)
+        if ahead is None:
+            scores = self.scorer.score(pairs, self.scorer.fixed(pairs), facts)
+            losses = self.loss(scores)
+            total = (losses * pairs.weight).sum() / batch.pairs
+        else:
+            gradients, losses = ahead.gradients[number], ahead.losses[number]
+            scores = self.scorer.score(pairs, ahead.fixed[number], facts, arithmetic.hint_from_gradients(gradients))
+            total = arithmetic.linear_in_scores(scores, gradients)
+        terms = self.hooks.loss_terms(scores, "train", batch.step)
+        total = total + sum(terms.values()) * (len(pairs.ids) / batch.pairs)
+        with arithmetic.synchronised(self.trainer.strategy, last):
+            self.manual_backward(total * self.trainer.world_size)  # ranks average gradients, the step's loss is a sum
+        return arithmetic.to_columns(scores, pairs, losses, terms)
+
+    def validation_step(self, batch: StepBatch, batch_idx: int) -> None:
+        """Scores a batch of validation pairs; the loss is taken over `batch_size` pairs at a time, as in training."""
+        facts = self.scorer.facts(batch, self.loss_state)
+        parts = []
+        for pairs in batch.micro:
+            scores = self.scorer.score(pairs, self.scorer.fixed(pairs), facts)
+            terms = self.hooks.loss_terms(scores, "validation", self.global_step)
+            parts.append(arithmetic.to_columns(scores, pairs, scores.policy_chosen, terms))
+        mine = arithmetic.join(parts) if parts else arithmetic.no_pairs(self.validation_parts, self.device)
+        columns = arithmetic.gather(mine, batch.pairs, self.trainer.strategy)
+        losses = self.loss(arithmetic.to_scores(columns, facts))
+        self.validation_parts.append(columns | {arithmetic.LOSS: losses})
+
+    def on_validation_epoch_end(self) -> None:
+        """Makes the validation row, over all pairs at once."""
+        columns = arithmetic.join(self.validation_parts)
+        scores = arithmetic.to_scores(columns, {f"state/{name}": value for name, value in self.loss_state.items()})
+        row = metric_row(self.loss, self.hooks, "validation", self.global_step, columns, scores, {})
+        set_aside(row)
+        self.validation_row = row | {"stage": "validation", **self.progress}
+        self.log_dict({f"validation/{name}": row[name] for name in ("loss", "rewards/accuracies")}, logger=False)
+        self.validation_parts = []
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leaves frozen parameters out; keeps what the loss remembers and the count of tokens."""
+        checkpoint["state_dict"] = keep_trained(self, checkpoint["state_dict"])
+        checkpoint |= {"loss_state": self.loss_state, "progress": self.progress}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes it all back, after a check that it belongs to this model."""
+        require_trained(self, checkpoint["state_dict"])
+        state = checkpoint["loss_state"]
+        self.loss_state, self.progress = {name: value.to(self.device) for name, value in state.items()}, checkpoint["progress"]

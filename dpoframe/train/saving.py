@@ -1,0 +1,65 @@
+"""When checkpoints are written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Checkpoint
+
+from dpoframe.checkpoint import CheckpointFolder
+from dpoframe.train.interruption import Interruption, RunInterrupted
+
+
+class Saving(Checkpoint):
+    """Saves every `every` steps, after the last one, and when the run is interrupted; always between two steps.
+
+    A step that is followed by a validation is saved after it, so that a resumed run does not lose the validation.
+
+    Args:
+        folder: Where checkpoints lie.
+        every: Steps between two; None for the last step alone.
+        keep: How many stay.
+        steps: Steps of the run.
+        validate_every: Steps between two validations, None for one at the end; 0 where there is no validation.
+        interruption: Says whether to stop.
+    """
+
+    def __init__(
+        self, folder: CheckpointFolder, every: int | None, keep: int, steps: int, validate_every: int | None, interruption: Interruption
+    ) -> None:
+        self.folder, self.every, self.keep, self.steps = folder, every, keep, steps
+        self.validate_every, self.interruption = validate_every, interruption
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any) -> None:
+        """Saves where it is time and no validation follows; ends an interrupted run."""
+        step = trainer.global_step
+        if step == self.steps:
+            trainer.should_stop = True  # Lightning then runs the validation that is due at the end
+        if not self._validates(step):
+            self._save_or_stop(trainer)
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """The same after a validation."""
+        self._save_or_stop(trainer)
+
+    def _save_or_stop(self, trainer: lightning.Trainer) -> None:
+        step, number = trainer.global_step, self.interruption.requested
+        if self._due(step) or number:
+            self.save(trainer)
+        if number and step < self.steps:
+            raise RunInterrupted(number, step)
+
+    def save(self, trainer: lightning.Trainer) -> None:
+        """Writes the checkpoint of this step; called on all ranks."""
+        trainer.save_checkpoint(self.folder.at(trainer.global_step))
+        if trainer.is_global_zero:
+            self.folder.prune(self.keep)
+
+    def _due(self, step: int) -> bool:
+        return step == self.steps or (self.every is not None and step % self.every == 0)
+
+    def _validates(self, step: int) -> bool:
+        if self.validate_every == 0:
+            return False
+        return step == self.steps or (self.validate_every is not None and step % self.validate_every == 0)

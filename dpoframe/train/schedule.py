@@ -1,0 +1,67 @@
+"""How long a run is, its optimizer, and how the learning rate goes."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from dpoframe.config.sections import TrainerSection
+from dpoframe.errors import ConfigError, suggestion
+
+
+def total_steps(settings: TrainerSection, pairs: int) -> int:
+    """Optimizer steps of the run: `max_steps`, or enough to see every pair `max_epochs` times (1 where neither is given)."""
+    if settings.max_steps is not None:
+        return settings.max_steps
+    epochs = 1.0 if settings.max_epochs is None else settings.max_epochs
+    return max(1, math.ceil(epochs * pairs / settings.batch_size - 1e-9))
+
+
+def make_optimizer(parameters: Iterable[nn.Parameter], settings: TrainerSection) -> torch.optim.Optimizer:
+    """The named optimizer of `torch.optim`. Weight decay spares vectors and scalars (biases, norms), as is usual."""
+    known = {name.lower(): kind for name, kind in vars(torch.optim).items() if inspect.isclass(kind) and name != "Optimizer"}
+    if settings.optimizer not in known:
+        hint = suggestion(settings.optimizer, known)
+        raise ConfigError(f"trainer.optimizer is {settings.optimizer!r}; torch.optim has {', '.join(sorted(known))}. {hint}".rstrip())
+    kind: Any = known[settings.optimizer]
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if not trained:
+        raise ConfigError("The model has no parameter to train: everything that build() returned is frozen.")
+    groups = [
+        {"params": [parameter for parameter in trained if parameter.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [parameter for parameter in trained if parameter.ndim < 2], "weight_decay": 0.0},
+    ]
+    extra = {"betas": tuple(settings.betas)} if "betas" in inspect.signature(kind).parameters else {}
+    made: torch.optim.Optimizer = kind([group for group in groups if group["params"]], lr=settings.lr, **extra)
+    return made
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, settings: TrainerSection, total: int) -> LambdaLR:
+    """Linear warm-up over `warmup` (a share of the run below 1, else steps), then the schedule down to 0."""
+    warmup = math.ceil(settings.warmup * total) if settings.warmup < 1 else int(settings.warmup)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        done = min(1.0, (step - warmup) / max(1, total - warmup))
+        return {"linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2, "constant": 1.0}[settings.schedule]
+
+    return LambdaLR(optimizer, factor)
+
+
+def clip(trainer: Any, optimizer: torch.optim.Optimizer, limit: float | None) -> torch.Tensor:
+    """Clips the gradients to a total norm of `limit` (None: leaves them) and returns the norm before, 0-dim, on the device."""
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    if scaler is not None:
+        scaler.unscale_(getattr(optimizer, "optimizer", optimizer))
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.grad is not None]
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    if limit is not None:
+        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm

@@ -1,0 +1,123 @@
+"""Looks for what goes wrong silently, and says it once."""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import nn
+
+from dpoframe.data.batching import StepBatch
+
+# Three windows of this many steps are compared: shorter ones follow the noise of single batches.
+WINDOW = 10
+# In nats: a fall below the reference by less than this is common and harmless.
+FALL = 1.0
+
+
+def margin_tolerance(logps: float, precision: str) -> float:
+    """What a margin may differ from 0 at the start by rounding: scores are sums, so it grows with their size."""
+    epsilon = 2**-8 if "bf16" in precision else 2**-11 if "16" in precision else 2**-23
+    return 64 * epsilon * (1 + abs(logps))
+
+
+class Watch(Callback):
+    """Checks the first step's margins and lengths, and whether chosen log-probabilities keep falling.
+
+    Args:
+        kind: The reference's kind.
+        exact: Whether that kind starts out equal to the policy.
+        precision: The run's precision.
+        per_unit: Whether a loss divides by lengths of the whole step.
+    """
+
+    def __init__(self, kind: str, exact: bool, precision: str, per_unit: bool) -> None:
+        self.kind, self.exact, self.precision, self.per_unit = kind, exact, precision, per_unit
+        self.chosen: deque[float] = deque(maxlen=3 * WINDOW)
+        self.told = False
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: StepBatch, batch_idx: int) -> None:
+        """Looks at a step."""
+        row, watched = outputs["row"], outputs["watched"]
+        if row["step"] == 0 and trainer.is_global_zero:
+            self._first_step(pl_module, row, watched["absolute_margin"])
+            if self.per_unit:
+                self._lengths(pl_module, batch)
+        self.chosen.append(watched["chosen_logratio"])
+        if self.kind != "none" and trainer.is_global_zero and not self.told and falling(self.chosen):
+            self.told = True
+            warn(falling_message(self.chosen))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was seen so far, for a resumed run."""
+        return {"chosen": list(self.chosen), "told": self.told}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from there."""
+        self.chosen.extend(state_dict["chosen"])
+        self.told = state_dict["told"]
+
+    def _first_step(self, module: Any, row: dict[str, Any], margin: float) -> None:
+        if self.exact and not margin <= margin_tolerance(row["logps/chosen"], self.precision):
+            cause = likely_cause(self.kind, module.policy, module.reference)
+            warn(
+                "At the first step policy and reference should be equal, but margins differ from 0 by "
+                f"{margin:.3g} nats on average and the loss is {row['loss']:.6g}. Likely cause: {cause}"
+            )
+
+    def _lengths(self, module: Any, batch: StepBatch) -> None:
+        pairs = batch.micro[0]
+        with torch.no_grad():
+            scored = module.scorer.modality.score(module.policy, pairs.inputs).length
+        if not torch.equal(scored.cpu().long(), pairs.lengths.cpu().long()):
+            warn(
+                "The modality's measure() and score() disagree on the length of responses "
+                f"({pairs.lengths[0].item()} against {scored[0].item()} for {pairs.ids[0]}); a loss of this run divides by the "
+                "former. Implement measure() so that its `response` is the length that score() returns."
+            )
+
+
+def warn(message: str) -> None:
+    """A warning of the run."""
+    warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+
+def falling(values: deque[float]) -> bool:
+    """Whether the mean chosen log-ratio fell over three windows in a row, to more than `FALL` nats below the start."""
+    if len(values) < 3 * WINDOW:
+        return False
+    seen = list(values)
+    first, second, third = (sum(seen[start : start + WINDOW]) / WINDOW for start in range(0, 3 * WINDOW, WINDOW))
+    return first > second > third and third < -FALL
+
+
+def falling_message(values: deque[float]) -> str:
+    """The warning's text."""
+    mean = sum(list(values)[-WINDOW:]) / WINDOW
+    return (
+        f"The chosen responses keep getting less likely: {-mean:.2f} nats below the reference on average over the last {WINDOW} "
+        "steps. The margin grows because rejected ones fall faster. Lower trainer.lr, raise the loss's beta, or add weight on the "
+        "chosen responses (loss dpop, or sft as a second loss)."
+    )
+
+
+def likely_cause(kind: str, policy: nn.Module, reference: nn.Module) -> str:
+    """The first thing to look at, from what the model is made of."""
+    dropout = [name for name, part in policy.named_modules() if isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0]
+    if dropout and policy.training:
+        return f"dropout is active in the policy ({dropout[0]}, p = {policy.get_submodule(dropout[0]).p}); set it to 0."
+    if kind == "adapter":
+        return "the adapter does not start at zero, so switching it off changes the model; initialise its output to zero."
+    if kind == "cached":
+        return f"the cached scores were not made by this model; remove the folder {reference.store.folder} and start again."
+    norms = [name for name, part in policy.named_modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    if norms:
+        return f"{norms[0]} normalises over the batch, so training mode scores otherwise than evaluation mode; freeze it."
+    return (
+        "score() is not pure: it draws randomness in training mode (label dropout, noise not taken from Example.seed), or the "
+        "reference has another dtype than the policy, or other weights."
+    )
