@@ -54,6 +54,13 @@ def report(error: BaseException, words: Sequence[str]) -> int:
         return _status(error)
     if isinstance(error, BrokenPipeError):
         return _closed_pipe()
+    try:
+        return _tell(error, words)
+    except BrokenPipeError:
+        return _closed_pipe()
+
+
+def _tell(error: BaseException, words: Sequence[str]) -> int:
     failure = describe(error, words)
     opened = output.current()
     if opened.debug:
@@ -135,6 +142,10 @@ def _status(error: SystemExit) -> int:
 
 def _closed_pipe() -> int:
     """The reader went away, as `head` does: no error, but nothing more may be flushed into the pipe at exit."""
-    if sys.stdout is sys.__stdout__ and sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for stream in (sys.__stdout__, sys.__stderr__):
+        try:
+            if stream is not None:
+                stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return 128 + 13

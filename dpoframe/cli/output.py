@@ -97,7 +97,13 @@ def console(stream: TextIO) -> Console:
     """A rich console on `stream`; lines are cut to a terminal's width, and not at all in a pipe or file."""
     from rich.console import Console
 
-    return Console(file=stream, width=None if stream.isatty() else _WIDE)
+    class Piped(Console):
+        """Leaves a closed pipe to `main`, where rich would end the process itself."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Piped(file=stream, width=None if stream.isatty() else _WIDE)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
