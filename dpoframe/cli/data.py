@@ -101,10 +101,11 @@ def _source(
     options = {"layout": layout, "columns": parse_columns(columns or ()), "split": split}
     is_recipe = given.endswith((".yaml", ".yml")) or (not Path(given).exists() and given in host().names("recipe"))
     resolved: Any = None
-    if is_recipe or recipe:
+    named = given if is_recipe else recipe
+    if named is not None:
         from dpoframe.config import load_recipe
 
-        resolved = load_recipe(given if is_recipe else recipe)
+        resolved = load_recipe(named)
     modality: Modality | None = resolved.modality.value if resolved is not None else None
     if not is_recipe:
         return Source.of_path(Path(given), **options), modality

@@ -86,7 +86,7 @@ class RowChecks:
             if content.path is not None and not content.path.is_file():
                 raise RowError("media-missing", f"The {content.kind} of {name!r} is not there: {content.path}.")
             return
-        if not isinstance(content, str | Sequence) or not all(isinstance(item, str | Mapping) for item in content):
+        if not isinstance(content, str) and not _is_messages(content):
             raise RowError("wrong-type", f"{name!r} must be text, chat messages or media, found {shown(content)}.")
         if is_blank(content):
             raise RowError(f"empty-{name}", f"{name!r} is empty or blank.")
@@ -131,6 +131,10 @@ class RowChecks:
                 f"To the model both responses are the same {chosen.response} units after a prompt of {chosen.prompt}.",
             )
         return chosen, rejected
+
+
+def _is_messages(content: Any) -> bool:
+    return isinstance(content, Sequence) and all(isinstance(item, Mapping) for item in content)
 
 
 def is_blank(content: Content) -> bool:
