@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from dpoframe import Scores
+from dpoframe_text import layers
 from dpoframe_text.attention import Segments
 from dpoframe_text.heads import Parts, checkpointed_logps, pick, take_apart
 from dpoframe_text.logprobs import Tiles, cut, cut_pairs, row_logps
 from dpoframe_text.packing import PackedBatch, unpack
-from dpoframe_text.support import reason
+from dpoframe_text.support import direct, reason
 
 if TYPE_CHECKING:
     from dpoframe import GradientHint
@@ -46,7 +47,8 @@ def score_packed(
         hint: See `Modality.score_with_hint`; speeds up the head's gradient, never changes it.
         response_only: Logits only of rows that predict a response token; off: the model's own logits of every position.
         fused_head: Use `hint`. Off: the head's gradient is formed in the backward, from recomputed logits.
-        last_layer_skip: In the last layer, positions that predict nothing have only keys and values.
+        last_layer_skip: Run the layers of known families by `layers.run`: in the last layer, positions that predict nothing
+            have only keys and values, and elementwise chains are fused. Off: transformers' own forward.
     """
     parts = take_apart(model)
     if batch.packed and (parts is None or reason(parts) is not None):
@@ -97,14 +99,14 @@ def _all_logits(model: nn.Module, batch: PackedBatch) -> tuple[Tensor, Tensor]:
     """The plain path: the model's own logits of every position."""
     inputs: dict[str, Any] = {"input_ids": batch.input_ids, "use_cache": False}
     if batch.packed:
-        inputs |= _packed_inputs(model, batch)
+        inputs |= _packed_inputs(batch)
     else:
         inputs["attention_mask"] = batch.attention_mask
     logits = model(**inputs).logits.flatten(0, 1)[batch.rows]
     return pick(logits if logits.dtype == torch.float64 else logits.float(), batch.targets)
 
 
-def _packed_inputs(model: nn.Module, batch: PackedBatch) -> dict[str, Any]:
+def _packed_inputs(batch: PackedBatch) -> dict[str, Any]:
     # A mask of four dimensions is passed on as it is, so none is built; the segment attention does not read it.
     mask = batch.input_ids.new_ones(1, 1, 1, 1, dtype=torch.bool)
     return {"position_ids": batch.position_ids, "attention_mask": mask, "segments": Segments(batch.trees)}
@@ -112,9 +114,15 @@ def _packed_inputs(model: nn.Module, batch: PackedBatch) -> dict[str, Any]:
 
 def _hidden_rows(parts: Parts, batch: PackedBatch, last_layer_skip: bool) -> Tensor:
     """(H, D) last hidden state of every predicting position."""
+    if batch.packed and last_layer_skip and direct(parts):
+        state = layers.run(parts.decoder, batch.input_ids, batch.position_ids, batch.trees, skip=True)
+        place = batch.rows.new_empty(batch.input_ids.shape[1])
+        kept = layers.ends(batch.trees).to(place.device)
+        place[kept] = torch.arange(len(kept), device=place.device)
+        return state[place[batch.rows]]
     inputs: dict[str, Any] = {"input_ids": batch.input_ids, "use_cache": False}
     if batch.packed:
-        inputs |= _packed_inputs(parts.model, batch)
+        inputs |= _packed_inputs(batch)
     else:
         inputs["attention_mask"] = batch.attention_mask
     return parts.decoder(**inputs).last_hidden_state.flatten(0, 1)[batch.rows]
