@@ -103,7 +103,10 @@ class PluginHost:
             return _existing(kind, Path(name).expanduser())
         if is_file_target(name):
             return self._from_file(kind, name)
-        plugin = self.owner(kind, name)
+        return self.value_of(self.owner(kind, name), kind, name)
+
+    def value_of(self, plugin: Plugin, kind: str, name: str) -> Any:
+        """What one plugin supplies under a name, imported and checked; errors as for `get`, but for clashes."""
         target = plugin.targets[kind][name]
         label = f"The {kind} {name!r} of the plugin {plugin.name!r} ({plugin.origin})"
         if isinstance(target, str):

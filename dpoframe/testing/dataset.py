@@ -35,11 +35,11 @@ class DatasetContract(Contract):
     def test_parameters_are_recipe_keys(self) -> None:
         """Every parameter can be given by name and is annotated, since a recipe's keys are checked against them.
 
-        If this fails: write parameters as `path: str, limit: int | None = None`; no *args, no **kwargs.
+        If this fails: write parameters as `path: str, limit: int | None = None`; no *args.
         """
         for name, parameter in inspect.signature(type(self).dataset).parameters.items():
-            named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-            expect(named, f"the parameter {name!r} cannot be given by name alone")
+            positional = parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL)
+            expect(not positional, f"the parameter {name!r} cannot be given by name")
             expect(parameter.annotation is not parameter.empty, f"the parameter {name!r} has no annotation")
 
     def test_yields_pairs(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from dpoframe import Available, Evaluator, EvaluatorSpec, Refused, Sample
 from dpoframe.testing.contract import PartContract, expect, skip
@@ -54,7 +54,7 @@ class EvaluatorContract(PartContract):
 
         If this fails: set the class attribute `spec = EvaluatorSpec(...)`; its `primary` must be a key of its `metrics`.
         """
-        spec = getattr(self.evaluator, "spec", None)
+        spec: Any = getattr(self.evaluator, "spec", None)
         expect(isinstance(spec, EvaluatorSpec), f"spec is {spec!r}, expected a dpoframe.EvaluatorSpec")
         expect(bool(spec.id and spec.version), "spec.id and spec.version must not be empty")
         expect(spec.needs in ("response", "pair", "base_logp"), f"spec.needs is {spec.needs!r}")
