@@ -47,7 +47,7 @@ def durable(target: Path) -> Iterator[HashingFile]:
             yield made
             file.flush()
             os.fsync(file.fileno())
-        os.replace(aside, target)
+        aside.replace(target)
         sync_folder(target.parent)
     except (OSError, RuntimeError) as error:
         with contextlib.suppress(OSError):
@@ -55,9 +55,8 @@ def durable(target: Path) -> Iterator[HashingFile]:
         # torch reports a full disk as a RuntimeError of its zip writer
         if isinstance(error, RuntimeError) and not any(part in str(error) for part in ("PytorchStreamWriter", "inline_container")):
             raise
-        raise MachineError(
-            f"{target} could not be written ({reason(error)}). What was there before is intact. Make room or give --out another place."
-        ) from error
+        told = f"{target} could not be written ({reason(error)}). What was there before is intact."
+        raise MachineError(f"{told} Make room, or give another place with --out.") from error
 
 
 def reason(error: BaseException) -> str:

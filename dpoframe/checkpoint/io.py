@@ -27,7 +27,12 @@ class DurableCheckpointIO(CheckpointIO):
             raise MachineError(f"The folder {target.parent} cannot be made: {error.strerror}.") from error
         with durable(target) as file:
             torch.save(checkpoint, file)  # type: ignore[arg-type]
-        manifest = {"file": target.name, "bytes": file.size, "sha256": file.digest.hexdigest(), "step": checkpoint.get("global_step")}
+        manifest = {
+            "file": target.name,
+            "bytes": file.size,
+            "sha256": file.digest.hexdigest(),
+            "step": checkpoint.get("global_step"),
+        }
         with durable(manifest_of(target)) as listing:
             listing.write(json.dumps(manifest, indent=1).encode())
 

@@ -61,7 +61,9 @@ def export(
             folder.rename(old)
         aside.rename(folder)
     except OSError as error:
-        raise MachineError(f"The model could not be written to {folder} ({reason(error)}). Make room, then run with --resume.") from error
+        raise MachineError(
+            f"The model could not be written to {folder} ({reason(error)}). Make room, then run with --resume."
+        ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
@@ -95,7 +97,8 @@ def model_folder(source: Path) -> Path | None:
         if (folder / RECORD).is_file():
             return folder
     if (source / "recipe.yaml").is_file():
-        raise CheckpointError(f"{source} is a run that has no model yet: finish it with `dpoframe train {source / 'recipe.yaml'} --out {source} --resume`.")
+        command = f"dpoframe train {source / 'recipe.yaml'} --out {source} --resume"
+        raise CheckpointError(f"{source} is a run that has no model yet. Finish it with: {command}")
     return None
 
 
@@ -104,8 +107,8 @@ def registered_name(modality: Modality) -> str:
     known = host()
     kind = type(modality)
     for name in known.names("modality"):
-        target = next((plugin.targets["modality"][name] for plugin in known.plugins if name in plugin.targets.get("modality", {})), None)
-        if target is kind or target == f"{kind.__module__}:{kind.__qualname__}":
+        targets = [plugin.targets.get("modality", {}).get(name) for plugin in known.plugins]
+        if kind in targets or f"{kind.__module__}:{kind.__qualname__}" in targets:
             return name
     return kind.__qualname__
 

@@ -92,7 +92,7 @@ class PairDataModule(lightning.LightningDataModule):
             batch_size=None,
             sampler=sampler,
             num_workers=self.workers,
-            collate_fn=unchanged,
+            collate_fn=unchanged,  # type: ignore[arg-type]
             generator=torch.Generator(),
             pin_memory=pin,
             **keep,
@@ -102,5 +102,3 @@ class PairDataModule(lightning.LightningDataModule):
 def unchanged(batch: StepBatch) -> StepBatch:
     """The data set collates; the loader passes on."""
     return batch
-
-

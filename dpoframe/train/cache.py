@@ -99,7 +99,7 @@ class ScoreStore:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             pq.write_table(pa.Table.from_pylist(rows), aside)
-            os.replace(aside, target)
+            aside.replace(target)
         except OSError as error:
             aside.unlink(missing_ok=True)
             raise MachineError(

@@ -17,7 +17,7 @@ import dpoframe
 from dpoframe.plugins import Plugin
 
 LIBRARIES = (
-    "torch", "lightning", "transformers", "peft", "diffusers", "datasets", "safetensors", "bitsandbytes", "numpy", "scipy", "pyarrow"
+    "torch", "lightning", "transformers", "peft", "diffusers", "datasets", "safetensors", "bitsandbytes", "numpy", "scipy"
 )  # fmt: skip
 
 

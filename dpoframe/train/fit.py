@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import nn
 
 import dpoframe
@@ -29,7 +29,7 @@ from dpoframe.train.card import model_card
 from dpoframe.train.environment import environment
 from dpoframe.train.folder import RunFolder
 from dpoframe.train.hooks import RunHooks
-from dpoframe.train.interruption import Interruption, RunInterrupted
+from dpoframe.train.interruption import InterruptedRunError, Interruption
 from dpoframe.train.lightning_trainer import make_trainer, quiet
 from dpoframe.train.module import AlignmentModule
 from dpoframe.train.progress import ProgressBar
@@ -85,7 +85,10 @@ def fit(
         MachineError: the disk is full, or the folder may not be written.
     """
     folder, known = RunFolder(Path(out)), host or installed()
-    folder.require_resumable(recipe) if resume else require_new(folder)
+    if resume:
+        folder.require_resumable(recipe)
+    elif is_first_rank():
+        folder.require_new()
     relay = known.relay(recipe.active_plugins)
     relay.dpoframe_configure(config=recipe)
     if recipe.trainer.threads is not None:
@@ -101,23 +104,24 @@ def fit(
     return run.go(resume)
 
 
-@rank_zero_only
-def require_new(folder: RunFolder) -> None:
-    """Only the first rank asks: it makes the folder while others start."""
-    folder.require_new()
+def is_first_rank() -> bool:
+    """Whether this process writes the run folder. Other ranks start while it does."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def require_reference(recipe: Recipe, loss: Loss) -> None:
     """Raises `ConfigError` where a loss reads a reference that the recipe says there is none of."""
     if recipe.reference.kind == "none" and loss.uses_reference:
         names = ", ".join(one.part.name for one in recipe.loss)
-        raise ConfigError(f"reference.kind is 'none', but the loss ({names}) compares with a reference. Take copy, adapter or cached.")
+        raise ConfigError(
+            f"reference.kind is 'none', but the loss ({names}) compares with a reference. Take copy, adapter or cached."
+        )
 
 
 def open_folder(folder: RunFolder, recipe: Recipe, host: PluginHost, pairs: LoadedPairs) -> RunInfo:
     """Writes recipe, environment and what is known of the data; says what a person should know of it."""
     found = environment(host.plugins, recipe.seed)
-    if rank_zero_only.rank == 0:
+    if is_first_rank():
         folder.create(recipe, found)
         pairs.write(folder.path)
         for message in pairs.warnings:
@@ -145,12 +149,14 @@ class Run:
         with quiet():
             trainer = make_trainer(section, self.steps, bool(self.pairs.validation), self.callbacks(module, data))
         if trainer.world_size > section.batch_size:
-            raise ConfigError(f"trainer.batch_size is {section.batch_size}, less than the {trainer.world_size} ranks: each needs a pair.")
+            raise ConfigError(
+                f"trainer.batch_size is {section.batch_size}, less than the {trainer.world_size} ranks: each needs a pair."
+            )
         checkpoint = self.checkpoint() if resume else None
         try:
             with quiet():
                 trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        except RunInterrupted as stopped:
+        except InterruptedRunError as stopped:
             return FitResult(self.folder.path, stopped.step, self.final(), "interrupted", stopped.exit_code)
         except SystemExit as error:  # how Lightning ends after a KeyboardInterrupt
             raise KeyboardInterrupt from error
@@ -210,7 +216,7 @@ class Run:
     def checkpoint(self) -> Path | None:
         """The state to go on from; rows that will be written again are removed."""
         found = self.folder.checkpoints.latest()
-        if rank_zero_only.rank == 0:
+        if is_first_rank():
             self.folder.rewind(int(found.stem.removeprefix("step-")) if found else 0)
         if found is None:
             warn(f"{self.folder.path} holds no whole checkpoint: the run starts from its beginning.")

@@ -66,14 +66,20 @@ class RunFolder:
         """Raises `ConfigError` where a run lies here already."""
         if self.recipe.exists() or self.metrics.exists() or self.checkpoints.path.exists():
             state = "is finished" if self.finished else "can be resumed with --resume"
-            raise ConfigError(f"There is a run in {self.path} already, which {state}. Give another folder with --out, or remove it.")
+            raise ConfigError(
+                f"There is a run in {self.path} already, which {state}. Give another folder with --out, or remove it."
+            )
 
     def require_resumable(self, recipe: Recipe) -> None:
         """Raises where there is no run here, where it is finished, or where it was made by another recipe."""
         if not self.recipe.is_file():
-            raise CheckpointError(f"There is no run to resume in {self.path}: it has no recipe.yaml. Leave --resume out to start one.")
+            raise CheckpointError(
+                f"There is no run to resume in {self.path}: it has no recipe.yaml. Leave --resume out to start one."
+            )
         if self.finished:
-            raise CheckpointError(f"The run in {self.path} is finished: its model is {self.model}. Start a longer run with another --out.")
+            raise CheckpointError(
+                f"The run in {self.path} is finished: its model is {self.model}. Start a longer run with another --out."
+            )
         before, now = flat(yaml.safe_load(self.recipe.read_text(encoding="utf-8"))), flat(json.loads(json.dumps(recipe.to_dict())))
         changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key) and not is_free(key)]
         faults = [Fault(key, f"the run has {before.get(key)!r}, the recipe now says {now.get(key)!r}.") for key in changed]
@@ -121,7 +127,9 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one, keys joined by points."""
     if not isinstance(value, Mapping) or not value:
         return {prefix: value}
-    return {key: leaf for name, part in value.items() for key, leaf in flat(part, f"{prefix}.{name}" if prefix else str(name)).items()}
+    return {
+        key: leaf for name, part in value.items() for key, leaf in flat(part, f"{prefix}.{name}" if prefix else str(name)).items()
+    }
 
 
 def is_free(key: str) -> bool:

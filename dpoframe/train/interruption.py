@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class RunInterrupted(Exception):
+class InterruptedRunError(Exception):
     """Raised at the end of a step, after its state was saved."""
 
     def __init__(self, number: int, step: int) -> None:

@@ -31,5 +31,5 @@ def require_trained(module: nn.Module, saved: Collection[str]) -> None:
     if missing or unknown:
         raise CheckpointError(
             f"The checkpoint does not fit the model: it lacks {len(missing)} parameters ({', '.join(missing[:3])}) and has "
-            f"{len(unknown)} that the model lacks ({', '.join(unknown[:3])}). Resume with the recipe and the libraries it was made by."
+            f"{len(unknown)} that the model lacks ({', '.join(unknown[:3])}). Resume with the recipe and libraries it was made by."
         )

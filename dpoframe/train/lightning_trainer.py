@@ -6,7 +6,6 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback

@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import Any
 
 import lightning
-import torch
 from torch import Tensor, nn
 
 from dpoframe.config.sections import TrainerSection

@@ -36,7 +36,7 @@ class RandomState:
         torch.set_rng_state(self.torch_state)
         if self.device_state is not None and device.type == "cuda":
             torch.cuda.set_rng_state(self.device_state, device)
-        numpy.random.set_state(self.numpy_state)  # type: ignore[arg-type]
+        numpy.random.set_state(self.numpy_state)
         random.setstate(self.python_state)
 
     @staticmethod

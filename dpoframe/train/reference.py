@@ -128,7 +128,14 @@ class CachedReference(Reference):
         return Scores(put(found.value), put(found.length), {name: put(value) for name, value in found.detail.items()})
 
 
-def make_reference(section: ReferenceSection, modality: Modality, policy: nn.Module, made: nn.Module | None, details: Collection[str], precision: str) -> Reference:
+def make_reference(
+    section: ReferenceSection,
+    modality: Modality,
+    policy: nn.Module,
+    made: nn.Module | None,
+    details: Collection[str],
+    precision: str,
+) -> Reference:
     """The reference of a run.
 
     Args:

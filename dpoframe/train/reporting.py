@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,8 @@ class Reporters(ReporterSession):
         made = cls()
         for number, (name, reporter) in enumerate(reporters):
             key = name if name not in made.sessions else f"{name}-{number}"
-            session = guarded(key, lambda reporter=reporter: reporter.start(run))
-            if session is not None:
-                made.sessions[key] = session
+            with guarded(key):
+                made.sessions[key] = reporter.start(run)
         return made
 
     def log(self, row: Any) -> None:
@@ -58,18 +58,29 @@ class Reporters(ReporterSession):
 
     def _all(self, act: Callable[[ReporterSession], None]) -> None:
         for name, session in list(self.sessions.items()):
-            if guarded(name, lambda session=session: (act(session), True)) is None:
+            with guarded(name) as outcome:
+                act(session)
+            if outcome.failed:
                 del self.sessions[name]
 
 
-def guarded(name: str, act: Callable[[], Any]) -> Any:
-    """What `act` returns; where it raises, a warning and None."""
+@dataclass
+class Outcome:
+    """Whether what was tried failed."""
+
+    failed: bool = False
+
+
+@contextlib.contextmanager
+def guarded(name: str) -> Iterator[Outcome]:
+    """Context in which an error of the reporter `name` becomes a warning."""
+    outcome = Outcome()
     try:
-        return act()
+        yield outcome
     except Exception as error:
+        outcome.failed = True
         message = f"The reporter {name!r} failed and is left out of the rest of the run: {type(error).__name__}: {error}"
         warnings.warn(message, RuntimeWarning, stacklevel=3)
-        return None
 
 
 class Reporting(Callback):
@@ -100,7 +111,9 @@ class Reporting(Callback):
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, *args: Any) -> None:
         """Writes the step's row where it is time."""
         row = outputs["row"]
-        if trainer.is_global_zero and (row["step"] % self.every == 0 or row.get("skipped") or trainer.global_step == pl_module.steps):
+        if trainer.is_global_zero and (
+            row["step"] % self.every == 0 or row.get("skipped") or trainer.global_step == pl_module.steps
+        ):
             now, (then, before) = time.perf_counter(), self._clock
             self._clock = (now, row["tokens"])
             self.write({**row, "tokens_per_second": (row["tokens"] - before) / max(now - then, 1e-9)})

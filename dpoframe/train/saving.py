@@ -8,7 +8,7 @@ import lightning
 from lightning.pytorch.callbacks import Checkpoint
 
 from dpoframe.checkpoint import CheckpointFolder
-from dpoframe.train.interruption import Interruption, RunInterrupted
+from dpoframe.train.interruption import InterruptedRunError, Interruption
 
 
 class Saving(Checkpoint):
@@ -26,7 +26,13 @@ class Saving(Checkpoint):
     """
 
     def __init__(
-        self, folder: CheckpointFolder, every: int | None, keep: int, steps: int, validate_every: int | None, interruption: Interruption
+        self,
+        folder: CheckpointFolder,
+        every: int | None,
+        keep: int,
+        steps: int,
+        validate_every: int | None,
+        interruption: Interruption,
     ) -> None:
         self.folder, self.every, self.keep, self.steps = folder, every, keep, steps
         self.validate_every, self.interruption = validate_every, interruption
@@ -48,7 +54,7 @@ class Saving(Checkpoint):
         if self._due(step) or number:
             self.save(trainer)
         if number and step < self.steps:
-            raise RunInterrupted(number, step)
+            raise InterruptedRunError(number, step)
 
     def save(self, trainer: lightning.Trainer) -> None:
         """Writes the checkpoint of this step; called on all ranks."""

@@ -28,7 +28,9 @@ def make_optimizer(parameters: Iterable[nn.Parameter], settings: TrainerSection)
     known = {name.lower(): kind for name, kind in vars(torch.optim).items() if inspect.isclass(kind) and name != "Optimizer"}
     if settings.optimizer not in known:
         hint = suggestion(settings.optimizer, known)
-        raise ConfigError(f"trainer.optimizer is {settings.optimizer!r}; torch.optim has {', '.join(sorted(known))}. {hint}".rstrip())
+        raise ConfigError(
+            f"trainer.optimizer is {settings.optimizer!r}; torch.optim has {', '.join(sorted(known))}. {hint}".rstrip()
+        )
     kind: Any = known[settings.optimizer]
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     if not trained:

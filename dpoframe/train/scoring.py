@@ -73,8 +73,8 @@ class PairScorer:
         """(b,) scores of policy and reference; the policy's carry their graph where gradients are on."""
         if hint is None and torch.is_grad_enabled() and not self.loss.couples_pairs:
             hint = arithmetic.hint_from_loss(self.loss, pairs, fixed.reference, facts)
-        args: tuple[Any, ...] = (self.policy, pairs.inputs)
-        policy = self.modality.score_with_hint(*args, hint) if hint else self.modality.score(*args)
+        model, inputs = self.policy, pairs.inputs
+        policy = self.modality.score_with_hint(model, inputs, hint) if hint else self.modality.score(model, inputs)
         reference = fixed.reference or Scores(torch.zeros_like(policy.value).detach(), policy.length)
         return PairScores.from_scores(policy, reference, {**facts, **fixed.mismatched})
 

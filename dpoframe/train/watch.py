@@ -40,7 +40,9 @@ class Watch(Callback):
         self.chosen: deque[float] = deque(maxlen=3 * WINDOW)
         self.told = False
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: StepBatch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: StepBatch, batch_idx: int
+    ) -> None:
         """Looks at a step."""
         row, watched = outputs["row"], outputs["watched"]
         if row["step"] == 0 and trainer.is_global_zero:
@@ -105,7 +107,7 @@ def falling_message(values: deque[float]) -> str:
     )
 
 
-def likely_cause(kind: str, policy: nn.Module, reference: nn.Module) -> str:
+def likely_cause(kind: str, policy: nn.Module, reference: Any) -> str:
     """The first thing to look at, from what the model is made of."""
     dropout = [name for name, part in policy.named_modules() if isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0]
     if dropout and policy.training:
