@@ -52,11 +52,11 @@ def report(error: BaseException, words: Sequence[str]) -> int:
     """
     if isinstance(error, SystemExit):
         return _status(error)
-    if isinstance(error, BrokenPipeError):
+    if isinstance(error, output.PipeClosedError | BrokenPipeError):
         return _closed_pipe()
     try:
         return _tell(error, words)
-    except BrokenPipeError:
+    except (output.PipeClosedError, BrokenPipeError):
         return _closed_pipe()
 
 
@@ -142,10 +142,9 @@ def _status(error: SystemExit) -> int:
 
 def _closed_pipe() -> int:
     """The reader went away, as `head` does: no error, but nothing more may be flushed into the pipe at exit."""
-    for stream in (sys.__stdout__, sys.__stderr__):
+    for stream in filter(None, (sys.__stdout__, sys.__stderr__)):
         try:
-            if stream is not None:
-                stream.flush()
+            stream.flush()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return 128 + 13

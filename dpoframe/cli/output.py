@@ -37,6 +37,10 @@ class Session:
     emitted: bool = False
 
 
+class PipeClosedError(Exception):
+    """Whoever read the output went away, as `head` does."""
+
+
 _open: list[Session] = []
 
 
@@ -75,13 +79,16 @@ def emit(document: Any, text: RenderableType) -> None:
     opened.emitted = True
     if _other_rank():
         return
-    if opened.json:
-        opened.stdout.write(json.dumps(plain(document), indent=2) + "\n")
-    elif isinstance(text, str):
-        opened.stdout.write(escaped(text).rstrip("\n") + "\n")
-    else:
-        console(opened.stdout).print(text)
-    opened.stdout.flush()
+    try:
+        if opened.json:
+            opened.stdout.write(json.dumps(plain(document), indent=2) + "\n")
+        elif isinstance(text, str):
+            opened.stdout.write(escaped(text).rstrip("\n") + "\n")
+        else:
+            console(opened.stdout).print(text)
+        opened.stdout.flush()
+    except BrokenPipeError as error:
+        raise PipeClosedError from error
 
 
 def say(text: RenderableType, style: str = "") -> None:
@@ -101,7 +108,7 @@ def console(stream: TextIO) -> Console:
         """Leaves a closed pipe to `main`, where rich would end the process itself."""
 
         def on_broken_pipe(self) -> None:
-            raise BrokenPipeError
+            raise PipeClosedError
 
     return Piped(file=stream, width=None if stream.isatty() else _WIDE)
 
