@@ -1,0 +1,30 @@
+"""The evaluation harness: suites run on models, figures with intervals, comparisons, and the report."""
+
+from __future__ import annotations
+
+from dpoframe.harness.compare import Comparison, Difference, SideBySide, compare
+from dpoframe.harness.folder import EvalFolder
+from dpoframe.harness.report import BASE, report
+from dpoframe.harness.run import Metric, SuiteResult, aggregate, run_suite, score
+from dpoframe.harness.subject import Progress, Subject
+from dpoframe.harness.suite import Prompt, Suite, load_suite
+
+__all__ = [
+    "BASE",
+    "Comparison",
+    "Difference",
+    "EvalFolder",
+    "Metric",
+    "Progress",
+    "Prompt",
+    "SideBySide",
+    "Subject",
+    "Suite",
+    "SuiteResult",
+    "aggregate",
+    "compare",
+    "load_suite",
+    "report",
+    "run_suite",
+    "score",
+]
