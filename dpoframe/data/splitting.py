@@ -49,7 +49,7 @@ def split_by_prompt(pairs: Sequence[PreferencePair], wanted: float, seed: int) -
 def validation_count(available: int, wanted: float) -> int:
     """How many of `available` pairs a share (float below 1) or number (int) asks for."""
     if isinstance(wanted, float) and 0 <= wanted < 1:
-        return max(1, round(wanted * available)) if wanted else 0
+        return max(1, min(round(wanted * available), available - 1)) if wanted else 0
     if isinstance(wanted, bool) or wanted < 0 or wanted != int(wanted):
         raise ConfigError(f"data.validation must be a share from 0 to below 1 or a whole number of pairs, found {wanted!r}.")
     if wanted >= available:

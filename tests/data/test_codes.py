@@ -18,13 +18,16 @@ GOOD = b'{"prompt": "p", "chosen": "c", "rejected": "r"}\n'
 
 
 def plain(**changes):
+    """A good row, changed."""
     return {"prompt": "p1", "chosen": "c1", "rejected": "r1", **changes}
 
 
 def chat(role):
+    """A chat row."""
     return {"prompt": [{"role": role, "content": "p"}], "chosen": "c", "rejected": "r"}
 
 
+WEIGHTS = (b"-1", b'"x"', b"1e999", b"true")
 LINES = {
     "invalid-json": [b'{"prompt": "p", "chosen": NaN}', b'{"prompt": "p"', b"{} {}", b"[1" * 5000, b'{"a": ' + b"9" * 5000 + b"}"],
     "not-utf8": [b'{"prompt": "p", "chosen": "\xff", "rejected": "r"}', rb'{"prompt": "p", "chosen": "\ud800", "rejected": "r"}'],
@@ -40,7 +43,7 @@ LINES = {
     "tie": [b'{"prompt": "p", "chosen": "a", "rejected": "b", "score_chosen": 3, "score_rejected": 3.0}'],
     "reversed-scores": [b'{"prompt": "p", "chosen": "a", "rejected": "b", "score_chosen": 1, "score_rejected": 3.0}'],
     "control-character": [rb'{"prompt": "p", "chosen": "a\u0000", "rejected": "b"}'],
-    "wrong-weight": [b'{"prompt": "p", "chosen": "a", "rejected": "b", "weight": %s}' % weight for weight in (b"-1", b'"x"', b"1e999", b"true")],
+    "wrong-weight": [b'{"prompt": "p", "chosen": "a", "rejected": "b", "weight": %s}' % weight for weight in WEIGHTS],
 }  # fmt: skip
 ELSEWHERE = {
     "invalid-csv", "unknown-role", "prompts-differ", "identical-after-truncation", "media-missing", "leakage",
@@ -54,7 +57,9 @@ def test_all_codes_are_tested():
     assert set(LINES) | ELSEWHERE == set(CODES)
 
 
-@pytest.mark.parametrize(("code", "line"), [(code, line) for code, lines in LINES.items() for line in lines], ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize(
+    ("code", "line"), [(code, line) for code, lines in LINES.items() for line in lines], ids=lambda v: str(v)[:40]
+)
 def test_line(code, line, rows_file, load):
     """A faulty line between two good ones gives its code and its line number, and the good ones are used."""
     path = rows_file(GOOD + line + b"\n" + b'{"prompt": "q", "chosen": "c", "rejected": "r"}\n')
@@ -94,12 +99,15 @@ class Cut(Modality):
     """Measures in words and sees the first two of a response; a prompt of more than three cannot be used."""
 
     def build(self):
+        """Has no model."""
         raise NotImplementedError
 
     def collate(self, examples):
+        """Has no model."""
         raise NotImplementedError
 
     def score(self, model, batch):
+        """Has no model."""
         raise NotImplementedError
 
     def measure(self, example):
@@ -122,7 +130,11 @@ def test_truncation(rows_file, load):
         plain(chosen="a d c", rejected="a b d"),
     ]
     loaded = load(rows_file(rows), modality=Cut())
-    assert [(row.row, row.code) for row in loaded.refused] == [(2, "identical-after-truncation"), (3, "over-long"), (4, "over-long")]
+    assert [(row.row, row.code) for row in loaded.refused] == [
+        (2, "identical-after-truncation"),
+        (3, "over-long"),
+        (4, "over-long"),
+    ]
     notes = {finding["code"]: finding["figures"] for finding in loaded.summary["findings"]}
     assert notes["truncated"] == {"pairs": 1, "share": 0.5}
     assert loaded.summary["sources"][0]["lengths"]["unit"] == "units"

@@ -12,7 +12,13 @@ from dpoframe.data.rows import RawRow
 U, A, S = ({"role": role} for role in ("user", "assistant", "system"))
 ASK, YES, NO = {**U, "content": "Is it?"}, {**A, "content": "Yes, it is."}, {**A, "content": "No."}
 HH = "\n\nHuman: Is it?\n\nAssistant: What?\n\nHuman: It.\n\nAssistant:"
-PKU = {"prompt": "Is it?", "response_0": "Yes, it is.", "response_1": "No.", "is_response_0_safe": True, "is_response_1_safe": False}
+PKU = {
+    "prompt": "Is it?",
+    "response_0": "Yes, it is.",
+    "response_1": "No.",
+    "is_response_0_safe": True,
+    "is_response_1_safe": False,
+}
 BOTH = {"better_response_id": 1, "safer_response_id": 0}
 SUMMARIES = [{"text": "Yes, it is.", "policy": "ref"}, {"text": "No.", "policy": "sup1"}]
 
@@ -42,6 +48,7 @@ EXAMPLES = {
 
 
 def pairs_of(row, layout="auto", columns=None):
+    """Pairs of a single row."""
     return list(to_pairs([RawRow("test", 1, row)], layout, columns))
 
 
