@@ -93,7 +93,9 @@ class _Watch(TorchDispatchMode):
         return out
 
 
-@pytest.mark.parametrize(("hint", "frozen", "products"), [("right", False, 3), ("wrong", False, 5), ("none", False, 4), ("none", True, 2)])
+@pytest.mark.parametrize(
+    ("hint", "frozen", "products"), [("right", False, 3), ("wrong", False, 5), ("none", False, 4), ("none", True, 2)]
+)
 def test_work_and_memory(hint, frozen, products) -> None:
     """One tile at a time; 3 products a tile with a right hint, 4 without, 2 with a frozen head; never all logits at once."""
     parts = _parts(bias=False)
