@@ -151,7 +151,7 @@ class Loader:
     def _explained(self) -> Iterator[None]:
         """Turns the many errors of the libraries into one of dpoframe's."""
         try:
-            with quiet():
+            with quiet(), _offline(self.source.kind == "hub" and not self._online):
                 yield
         except (CheckpointError, ConfigError, MachineError):
             raise
@@ -185,6 +185,19 @@ def four_bit() -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
+
+
+@contextlib.contextmanager
+def _offline(wanted: bool) -> Iterator[None]:
+    """Tells the hub's client that there is no network: some calls do not hear `local_files_only`, and try for 20 s."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or wanted
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _has_tokenizer(folder: Path) -> bool:

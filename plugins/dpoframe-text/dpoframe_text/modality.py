@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dpoframe import CheckpointError, DataError, Example, GradientHint, MachineError, Measure, Modality, Request, Sample, Scores
 from dpoframe_text.adapters import LoraSection
 from dpoframe_text.loading import DtypeName, Loader
+from dpoframe_text.quiet import quiet
 from dpoframe_text.templates import ChatMode
 from dpoframe_text.tokens import Encoder, Ids, PromptCut, TextFormat, partners
 
@@ -111,10 +112,13 @@ class TextModality(Modality):
 
         model: Any = self._weights()
         without_dropout(model)
-        if self.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+        base = model
         if self.lora is not None:
             model = self.lora.attach(model)
+        if self.gradient_checkpointing:
+            # Only now: peft would make the embeddings' output require gradients, and the backward go all the way down.
+            with quiet():
+                base.gradient_checkpointing_enable({"use_reentrant": False})
         return _attached(model).train()
 
     def collate(self, examples: Sequence[Example]) -> PackedBatch:
