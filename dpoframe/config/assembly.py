@@ -121,7 +121,7 @@ class Assembly:
         if named is None:
             return None
         name, rest = named
-        found = self.attempt(path, lambda: (self.host.get(kind, name), self.host.owner(kind, name).name))
+        found = self.attempt((*path, "name"), lambda: (self.host.get(kind, name), self.host.owner(kind, name).name))
         if found is None:
             return None
         value = self.filled(found[0], rest, path, ["name", *others])
@@ -133,7 +133,7 @@ class Assembly:
         if named is None:
             return None
         name, rest = named
-        found = self.attempt(path, lambda: (self.host.get("dataset", name), self.host.owner("dataset", name).name))
+        found = self.attempt((*path, "name"), lambda: (self.host.get("dataset", name), self.host.owner("dataset", name).name))
         kind = found and self.attempt(path, lambda: signature_class(found[0], f"The data set {name!r}"))
         if not found or not kind:
             return None

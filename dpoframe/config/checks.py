@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from dpoframe.config.assembly import Assembly
 from dpoframe.config.document import KeyPath
 from dpoframe.config.filling import keys
 from dpoframe.config.secrets import MASK
-from dpoframe.config.sections import Part, ReferenceSection, TopKeys, TrainerSection, WeightedLoss
+from dpoframe.config.sections import Part, ReferenceSection, TrainerSection, WeightedLoss
 from dpoframe.errors import ConfigError, Fault, suggestion
 
 _OURS = frozenset(
@@ -98,12 +99,14 @@ def check_trainer(build: Assembly, trainer: TrainerSection) -> None:
         _check_lightning(build, trainer)
 
 
-def check_names(build: Assembly, top: TopKeys) -> None:
+def check_names(build: Assembly) -> None:
     """Whether every suite and plugin that is named exists."""
-    for index, suite in enumerate(top.evaluate):
-        build.attempt(("evaluate", index), lambda suite=suite: build.host.get("suite", suite))  # type: ignore[misc]
-    for index, plugin in enumerate(top.plugins):
-        build.attempt(("plugins", index), lambda plugin=plugin: build.host.plugin(plugin))  # type: ignore[misc]
+    lookups: dict[str, Callable[[str], Any]] = {"evaluate": partial(build.host.get, "suite"), "plugins": build.host.plugin}
+    for section, look_up in lookups.items():
+        named = build.document.data.get(section)
+        for index, name in enumerate(named if isinstance(named, list) else ()):
+            if isinstance(name, str):
+                build.attempt((section, index), partial(look_up, name))
 
 
 def check_masks(build: Assembly) -> None:

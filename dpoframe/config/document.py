@@ -37,15 +37,19 @@ class StrictLoader(yaml.SafeLoader):
 
 
 class StrictDumper(yaml.SafeDumper):
-    """Writes what `StrictLoader` reads back: strings that it would take for something else are quoted."""
-
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own attribute
+    """Writes what `StrictLoader` reads back, and YAML 1.1 too: strings that either would take for something else are quoted."""
 
     def ignore_aliases(self, data: Any) -> bool:
         """Writes repeated values out, so that a reader needs no anchors."""
         return True
 
 
+def _quoted_where_odd(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """Strings with line breaks of any alphabet, or characters no screen shows, are written with escapes."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
+StrictDumper.add_representer(str, _quoted_where_odd)
 for _tag, _pattern in _SCALARS.items():
     for _kind in (StrictLoader, StrictDumper):
         _kind.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), None)

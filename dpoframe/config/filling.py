@@ -18,7 +18,7 @@ from pydantic.errors import PydanticUserError
 
 from dpoframe.config.document import Document, KeyPath
 from dpoframe.config.secrets import is_secret
-from dpoframe.errors import DpoframeError, Fault, PluginError, suggestion
+from dpoframe.errors import DpoframeError, Fault, MachineError, PluginError, suggestion
 
 _WORDS = {
     "int_parsing": "should be a whole number",
@@ -58,6 +58,8 @@ def fill(
         value = adapter(kind).validate_python(dict(given))
     except pydantic.ValidationError as error:
         return None, [*faults, *_translated(error, given, path, document)]
+    except MachineError:
+        raise
     except DpoframeError as error:
         return None, [*faults, Fault(document.where(path), str(error))]
     except (TypeError, ArithmeticError, AttributeError, LookupError) as error:

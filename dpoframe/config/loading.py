@@ -67,8 +67,7 @@ def _assemble(build: Assembly) -> Recipe | None:
     reporters, reference, trainer = build.reporters(), build.reference(), build.trainer()
     checks.check_masks(build)
     checks.check_details(build, modality, losses)
-    if top is not None:
-        checks.check_names(build, top)
+    checks.check_names(build)
     if trainer is not None:
         checks.check_trainer(build, trainer)
     if reference is not None:

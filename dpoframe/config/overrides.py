@@ -46,7 +46,8 @@ def _assign(root: dict[str, Any], path: KeyPath, value: Any) -> KeyPath:
 
 def _container(child: Any, taken: KeyPath) -> Any:
     """What the rest of a path goes into: a part that stands as a bare name is written out, nothing becomes a mapping."""
-    if isinstance(child, str) and taken in (("modality",), ("loss",), ("data",)):
+    entry = len(taken) == 2 and taken[0] in ("loss", "reporters")
+    if isinstance(child, str) and (entry or taken in (("modality",), ("loss",), ("data",))):
         return {"name": child}
     if isinstance(child, str) and taken == ("reference",):
         return {"kind": child}
