@@ -121,7 +121,7 @@ class RowChecks:
                 self.modality.measure(Example(pair.prompt, response, 0, pair.id)) for response in (pair.chosen, pair.rejected)
             )
         except DataError as error:
-            raise RowError("over-long", str(error)) from error
+            raise RowError("unsuited", str(error)) from error
         for name, measure in (("chosen", chosen), ("rejected", rejected)):
             if measure.response <= 0:
                 raise RowError("over-long", f"Nothing of {name!r} is left once the example is cut to the length limit.")

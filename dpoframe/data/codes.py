@@ -62,6 +62,7 @@ _ALL = (
         "the row is too large to read, or nothing of a response is left once cut",
         "Shorten the row or raise the length limit.",
     ),
+    Code("unsuited", "refused", "the model cannot take the row", "Do what the reason says, or drop the row."),
     Code("control-character", "refused", "a text holds a NUL character", "Remove it: it usually tells of a damaged export."),
     Code("media-missing", "refused", "a picture, sound or film that the row names is not there", "Correct the path."),
     Code("wrong-weight", "refused", "the weight is not a number of at least 0", "Correct the weight."),

@@ -46,7 +46,7 @@ LINES = {
     "wrong-weight": [b'{"prompt": "p", "chosen": "a", "rejected": "b", "weight": %s}' % weight for weight in WEIGHTS],
 }  # fmt: skip
 ELSEWHERE = {
-    "invalid-csv", "unknown-role", "prompts-differ", "identical-after-truncation", "media-missing", "leakage",
+    "invalid-csv", "unknown-role", "prompts-differ", "identical-after-truncation", "unsuited", "media-missing", "leakage",
     "length-bias", "source-confound", "prompt-repeated", "contradiction", "truncated", "duplicate-prompt",
 }  # fmt: skip
 """Codes that the tests below, test_findings and test_loading bring about."""
@@ -133,7 +133,7 @@ def test_truncation(rows_file, load):
     assert [(row.row, row.code) for row in loaded.refused] == [
         (2, "identical-after-truncation"),
         (3, "over-long"),
-        (4, "over-long"),
+        (4, "unsuited"),
     ]
     notes = {finding["code"]: finding["figures"] for finding in loaded.summary["findings"]}
     assert notes["truncated"] == {"pairs": 1, "share": 0.5}

@@ -106,6 +106,40 @@ def test_options(run, rows_file, tmp_path):
     assert "30 rows = 27 usable + 3 refused" in out
 
 
+FIRST = """
+from dataclasses import dataclass
+from dpoframe import Measure, Modality
+
+@dataclass(frozen=True)
+class First(Modality):
+    def build(self): raise NotImplementedError
+    def collate(self, examples): raise NotImplementedError
+    def score(self, model, batch): raise NotImplementedError
+    def measure(self, example): return Measure(1, 1, example.prompt, example.response[0], truncated=True)
+"""
+RECIPE = """
+modality: {{name: ./first.py:First}}
+data: {{name: jsonl, path: {path}, validation: {{name: jsonl, path: {held}}}}}
+loss: {{name: sigmoid}}
+"""
+
+
+def test_recipe(run, rows_file, tmp_path):
+    """A recipe as the source, or beside it, checks its data by what its model sees; its validation source is looked at too."""
+    rows_file(FIRST.encode(), "first.py")
+    alike = {"prompt": "p", "chosen": "ab", "rejected": "ac"}
+    path, held = rows_file([*GOOD[:5], alike], "train.jsonl"), rows_file(GOOD[:1], "held.jsonl")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE.format(path=path, held=held))
+    code, out, _ = run("data", "check", recipe, "--json")
+    assert code == 1
+    assert json.loads(out)["by_code"] == {"leakage": 1, "identical-after-truncation": 1}
+    code, out, _ = run("data", "check", path, "--recipe", recipe, "--json")
+    assert json.loads(out)["by_code"] == {"identical-after-truncation": 1}
+    code, _, err = run("data", "check", recipe, "--layout", "plain")
+    assert (code, "a recipe says them itself" in err) == (2, True)
+
+
 CHAT = [{"prompt": f"p{n}", "chosen": [{"role": "user", "content": f"p{n}"}, {"role": "assistant", "content": f"c{n}"}],
          "rejected": [{"role": "user", "content": f"p{n}"}, {"role": "assistant", "content": f"r{n}"}],
          "score_chosen": 2.5, "score_rejected": 1.0} for n in range(2500)]  # fmt: skip
