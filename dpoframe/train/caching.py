@@ -23,13 +23,17 @@ class FillCache(Callback):
         self.modality, self.reference, self.data = modality, reference, data
 
     def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
-        """Scores what is missing and reads the whole table."""
+        """Fills the cache."""
+        self.fill(trainer)
+
+    def fill(self, trainer: lightning.Trainer) -> int:
+        """Scores what is missing and reads the whole table; returns the number of pairs that were missing."""
         strategy, precision = trainer.strategy, trainer.precision_plugin
         model = precision.convert_module(self.reference.model).to(strategy.root_device)
         store = self.reference.store.read()
         with make_bar(Console(file=sys.stderr, quiet=not (trainer.is_global_zero and sys.stderr.isatty()))) as bar:
             task = bar.add_task("reference scores", total=None, shown="")
-            precompute(
+            missing = precompute(
                 self.modality,
                 model,
                 self.data.datasets(),
@@ -41,3 +45,4 @@ class FillCache(Callback):
             )
         strategy.barrier("reference scores")
         store.read()
+        return missing

@@ -27,6 +27,7 @@ from dpoframe.reporter import RunInfo
 from dpoframe.train.caching import FillCache
 from dpoframe.train.card import model_card
 from dpoframe.train.environment import environment
+from dpoframe.train.feeding import data_module
 from dpoframe.train.folder import RunFolder
 from dpoframe.train.hooks import RunHooks
 from dpoframe.train.interruption import InterruptedRunError, Interruption
@@ -145,7 +146,7 @@ class Run:
     def go(self, resume: bool) -> FitResult:
         """Trains to the end, or to an interruption."""
         section = self.recipe.trainer
-        module, data = self.module(), self.data()
+        module, data = self.module(), data_module(self.recipe, self.modality, self.loss, self.pairs)
         with quiet():
             trainer = make_trainer(section, self.steps, bool(self.pairs.validation), self.callbacks(module, data))
         if trainer.world_size > section.batch_size:
@@ -175,23 +176,6 @@ class Run:
         reference = make_reference(recipe.reference, self.modality, self.policy, made, self.loss.requires, precision)
         hooks = RunHooks(self.relay)
         return AlignmentModule(self.modality, self.policy, reference, self.loss, recipe.trainer, self.steps, hooks)
-
-    def data(self) -> PairDataModule:
-        """The LightningDataModule."""
-        section = self.recipe.trainer
-        return PairDataModule(
-            self.modality,
-            self.pairs.train,
-            self.pairs.validation,
-            steps=self.steps,
-            seed=self.recipe.seed,
-            batch_size=section.batch_size,
-            tokens_per_batch=section.tokens_per_batch,
-            accumulate=section.accumulate_grad_batches,
-            bucket=section.bucket_by_length,
-            mismatched=self.loss.mismatched,
-            workers=section.num_workers,
-        )
 
     def callbacks(self, module: AlignmentModule, data: PairDataModule) -> list[Callback]:
         """The run's callbacks: first what looks at a step, last what saves it and may end the run."""

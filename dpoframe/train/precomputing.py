@@ -1,0 +1,53 @@
+"""Computes the reference scores of a recipe ahead of its training, for `dpoframe data reference`."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from dpoframe.config.recipe import Recipe
+from dpoframe.data.loading import load_pairs
+from dpoframe.losses import combine
+from dpoframe.modality import Modality
+from dpoframe.plugins import PluginHost
+from dpoframe.plugins import host as installed
+from dpoframe.train.caching import FillCache
+from dpoframe.train.feeding import data_module
+from dpoframe.train.lightning_trainer import make_trainer, quiet
+from dpoframe.train.reference import CachedReference, make_reference
+
+
+@dataclass(frozen=True)
+class CacheReport:
+    """What was done: the folder of the scores, the pairs that had none, and all scores that are there now."""
+
+    folder: Path
+    computed: int
+    scores: int
+
+
+def precompute_reference(recipe: Recipe, host: PluginHost | None = None) -> CacheReport:
+    """Scores every pair of a recipe by its reference and keeps the scores where training with kind `cached` finds them.
+
+    Args:
+        recipe: Its reference kind does not matter: it is taken as `cached`.
+        host: Where plugins are; the installed ones unless given.
+    """
+    known = host or installed()
+    section = dataclasses.replace(recipe.trainer, devices=1, strategy="auto", num_nodes=1)
+    cached = dataclasses.replace(recipe, trainer=section, reference=dataclasses.replace(recipe.reference, kind="cached"))
+    loss = combine([(one.part.value, one.weight) for one in recipe.loss])
+    modality: Modality = recipe.modality.value.with_details(loss.requires)
+    pairs = load_pairs(recipe.data, known, modality, seed=recipe.seed)
+    torch.manual_seed(recipe.seed)
+    policy = modality.build().train()
+    made = known.relay(recipe.active_plugins).dpoframe_reference(modality=modality, policy=policy, config=cached)
+    reference = make_reference(cached.reference, modality, policy, made, loss.requires, section.precision)
+    assert isinstance(reference, CachedReference), "kind cached makes no other"
+    fill = FillCache(modality, reference, data_module(cached, modality, loss, pairs))
+    with quiet():
+        computed = fill.fill(make_trainer(section, 1, False, []))
+    return CacheReport(reference.store.folder, computed, len(reference.store.rows))
