@@ -109,7 +109,7 @@ def _usage(error: BaseException) -> str:
     """The message of the command-line parser, with where to read more."""
     message = str(error.format_message()) if hasattr(error, "format_message") else str(error)
     context = getattr(error, "ctx", None)
-    return f"{message}\nSee: {context.command_path} --help" if context is not None else message
+    return f"{message}\nSee: {context.command_path if context is not None else 'dpoframe'} --help"
 
 
 def _interrupted(words: Sequence[str]) -> str:
