@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dpoframe.cli import reference
 from dpoframe.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(name="data", help="Looks at preference data, and reshapes it.", no_args_is_help=True)
     group.command("check")(check)
     group.command("convert")(convert)
+    reference.register(group)
     app.add_typer(group)
 
 

@@ -108,6 +108,7 @@ class TrainerSection:
         schedule: How the learning rate falls after the warm-up.
         warmup: Below 1 a share of the run, else a number of steps.
         gradient_clip_val: Largest norm of the gradient, None for no limit.
+        on_nonfinite: What a loss or gradient that is not finite does: `stop` the run before the update, or `skip` the step.
         precision: As in `lightning.Trainer`.
         devices: As in `lightning.Trainer`.
         accelerator: As in `lightning.Trainer`.
@@ -137,6 +138,7 @@ class TrainerSection:
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup: Annotated[int | float, Ge(0), Le(10**9)] = 0.1
     gradient_clip_val: Rate | None = 1.0
+    on_nonfinite: Literal["stop", "skip"] = "stop"
     precision: Precision = "32-true"
     devices: int | str | list[int] = "auto"
     accelerator: str = "auto"

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from dpoframe.config.sections import TrainerSection
 from dpoframe.data.batching import StepBatch
 from dpoframe.errors import TrainingError
 from dpoframe.train.step import FIELDS, LOSS, Columns
@@ -22,7 +23,7 @@ def is_finite(row: Mapping[str, Any], trainer: Any) -> bool:
     return math.isfinite(row["loss"]) and (scaled or math.isfinite(row["grad_norm"]))
 
 
-def stop_or_skip(settings: Any, batch: StepBatch, columns: Columns, strategy: Any) -> None:
+def stop_or_skip(settings: TrainerSection, batch: StepBatch, columns: Columns, strategy: Any) -> None:
     """Raises `TrainingError`, or only warns where `trainer.on_nonfinite` is `skip`.
 
     Args:
@@ -32,7 +33,7 @@ def stop_or_skip(settings: Any, batch: StepBatch, columns: Columns, strategy: An
         strategy: Lightning's strategy; all ranks call this.
     """
     message = describe(batch.step, named_pairs(batch, columns, strategy))
-    if getattr(settings, "on_nonfinite", "stop") != "skip":
+    if settings.on_nonfinite == "stop":
         raise TrainingError(
             f"{message} The weights were not updated. Look at the pairs, lower trainer.lr, or set trainer.on_nonfinite: skip."
         )
