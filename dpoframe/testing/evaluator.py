@@ -11,10 +11,10 @@ from dpoframe import Available, Evaluator, EvaluatorSpec, Refused, Sample
 from dpoframe.testing.contract import PartContract, expect, skip
 
 SAMPLES = (
-    Sample("a", "What is the capital of France?", "Paris is the capital of France.", meta={"expected": "Paris"}),
-    Sample("b", "Name a colour.", "Blue", meta={"expected": "blue"}),
-    Sample("c", "Count to three.", "one two three one two three one two three", finished=False, meta={"expected": "three"}),
-    Sample("d", "Say nothing.", "", meta={"expected": ""}),
+    Sample("a", "What is the capital of France?", "Paris is the capital of France.", meta={"expect": ["Paris"]}),
+    Sample("b", "Name a colour.", "Blue", meta={"expect": ["blue"]}),
+    Sample("c", "Count to three.", "one two three one two three one two three", finished=False, meta={"expect": ["four"]}),
+    Sample("d", "Say nothing.", "", meta={"expect": []}),
 )
 NUMBERS = {
     "length": 7.0,

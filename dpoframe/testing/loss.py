@@ -67,11 +67,13 @@ class LossContract(PartContract):
         expect(not changed, f"the loss changed its input {', '.join(changed)} in place")
 
     def test_pulls_the_pair_apart(self) -> None:
-        """Where policy and reference are almost equal, raising chosen against rejected lowers the summed loss.
+        """Where the policy prefers the wrong side by 10 nats, raising chosen against rejected lowers the summed loss.
 
         If this fails: a sign is wrong, or chosen and rejected are exchanged.
         """
-        chosen, rejected = self._gradients(self.scores(spread=0.01))
+        scores = self.scores(spread=0.01)
+        wrong = scores.replace(policy_chosen=scores.policy_chosen - 5, policy_rejected=(scores.policy_rejected + 5).clamp(max=-0.5))
+        chosen, rejected = self._gradients(wrong)
         slope = (chosen.sum() - rejected.sum()).item()
         expect(slope < 0, f"the derivative by (chosen - rejected) is {slope:.4g}, expected below 0")
 
