@@ -60,8 +60,6 @@ class Inspection:
     ) -> Iterator[PreferencePair | RefusedRow]:
         """Gives each row back, a pair that fails a check as a `RefusedRow`; ends after `rows` rows or `pairs` used ones."""
         for item in itertools.islice(items, rows):
-            if pairs is not None and self.used >= pairs:
-                return
             self.rows += 1
             result = item if isinstance(item, RefusedRow) else self._checked(item)
             if isinstance(result, RefusedRow):
@@ -69,6 +67,8 @@ class Inspection:
             else:
                 self.used += 1
             yield result
+            if self.used == pairs:
+                return
 
     def _checked(self, pair: PreferencePair) -> PreferencePair | RefusedRow:
         try:
