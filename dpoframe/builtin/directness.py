@@ -14,8 +14,9 @@ OPENINGS = (
     "absolutely", "as an ai", "certainly", "good question", "great question", "i would be happy", "i'd be happy",
     "i'm glad you", "in order to", "in this answer", "it depends on many", "it is important to", "it's important to",
     "let me explain", "let us", "let's", "of course", "sure", "thank you for", "that is a", "that's a", "that is an",
-    "that's an", "there are a number of", "there are many", "there are several", "there are various", "to answer",
-    "to understand", "when it comes to", "you are asking", "you're asking",
+    "that's an", "the answer lies", "the answer to that", "the answer to this", "the answer to your",
+    "there are a number of", "there are many", "there are several", "there are various", "to answer", "to understand",
+    "when it comes to", "you are asking", "you're asking",
 )  # fmt: skip
 """Openings, lower case, that delay an English answer."""
 

@@ -19,7 +19,7 @@ _LEFT, _BOTTOM, _TOP, _RIGHT = 44, 20, 8, 8
 def number(value: float | None, unit: str = "") -> str:
     """A figure for a reader: shares and ratios with two digits after the point, others with three that count."""
     if value is None or not math.isfinite(value):
-        return "–"
+        return "?"
     if unit in ("share", "ratio"):
         text = f"{value:.2f}"
     elif abs(value) >= 1000:

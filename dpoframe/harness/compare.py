@@ -101,7 +101,11 @@ def compare(before: Path, after: Path) -> Comparison:
         for metric, scale in spec["metrics"].items()
     ]
     return Comparison(
-        about["suite"], about, about_new, tuple(one for one in differences if one is not None), _side_by_side(old, new, scores, scores_new)
+        about["suite"],
+        about,
+        about_new,
+        tuple(one for one in differences if one is not None),
+        _side_by_side(old, new, scores, scores_new),
     )
 
 

@@ -1,10 +1,10 @@
 """The folder of one evaluation: what each phase leaves for the next, and for whoever reads the run later.
 
-    manifest.json    what was evaluated: suite, model, digests, versions
-    samples.jsonl    answers, in the order of the suite;  samples.parquet the same as a table
-    pairs.jsonl      held-out pairs with the scores the model gave them
-    scores.jsonl     every evaluator's metrics of every sample, or why there are none
-    results.json     the figures
+manifest.json    what was evaluated: suite, model, digests, versions
+samples.jsonl    answers, in the order of the suite;  samples.parquet the same as a table
+pairs.jsonl      held-out pairs with the scores the model gave them
+scores.jsonl     every evaluator's metrics of every sample, or why there are none
+results.json     the figures
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from typing import Any
 
 from dpoframe.errors import DataError
 from dpoframe.types import Content, Sample, as_text
+
+NOT_APPLICABLE = "not applicable"
+"""Why a sample is unscored where its evaluator returned None: it has nothing to say of it."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,9 @@ class EvalFolder:
 
 def storable(content: Content) -> Any:
     """A prompt or response as JSON can hold it: text and chat messages as they are, media by kind and digest."""
-    return content if isinstance(content, str) else [dict(part) for part in content] if isinstance(content, list | tuple) else as_text(content)
+    if isinstance(content, list | tuple):
+        return [dict(part) for part in content]
+    return as_text(content)
 
 
 def _lines(file: Path) -> Iterator[dict[str, Any]]:

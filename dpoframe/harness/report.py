@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import yaml
 from dpoframe.errors import DataError
 from dpoframe.harness import charts
 from dpoframe.harness.compare import Comparison, Difference, SideBySide, compare
-from dpoframe.harness.folder import EvalFolder
+from dpoframe.harness.folder import NOT_APPLICABLE, EvalFolder
 from dpoframe.types import as_text
 
 BASE = "base"
@@ -63,7 +63,7 @@ def report(run: Path, out: Path | None = None) -> Path:
     page.parent.mkdir(parents=True, exist_ok=True)
     partial = page.with_name(f".{page.name}.partial")
     partial.write_text(text, encoding="utf-8")
-    os.replace(partial, page)
+    partial.replace(page)
     return page
 
 
@@ -93,9 +93,10 @@ def render(run: Run) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters.update(number=charts.number, signed=charts.signed, text=as_text, pretty=_pretty)
+    environment.finalize = _printable
     environment.globals.update(bars=_bars, forest=_forest, curves=_curves(run.rows), unscored=_unscored, lead=lead_sentence)
     environment.globals.update(arranged=_arranged, shown=SHOWN, healthy=is_health)
-    return environment.get_template("report.html").render(run=run, recipe=_recipe(run.recipe), title=_title(run))
+    return environment.get_template("report.html").render(run=run, facts=_facts(run), title=_title(run))
 
 
 def lead_sentence(comparison: Comparison) -> str:
@@ -126,9 +127,36 @@ def _title(run: Run) -> str:
     return f"{', '.join(one.suite for one in run.comparisons)}: base against aligned"
 
 
-def _recipe(text: str) -> Mapping[str, Any]:
-    content = yaml.safe_load(text) if text else None
-    return content if isinstance(content, dict) else {}
+def _facts(run: Run) -> list[tuple[str, Any]]:
+    """What stands under the title, where it is known."""
+    content = yaml.safe_load(run.recipe) if run.recipe else None
+    recipe: Mapping[str, Any] = content if isinstance(content, dict) else {}
+    modality, trainer = recipe.get("modality") or {}, recipe.get("trainer") or {}
+    losses = recipe.get("loss") or []
+    named = [
+        f"{one['weight']} {one['name']}" if "weight" in one else one["name"]
+        for one in (losses if isinstance(losses, list) else [losses])
+    ]
+    known = {
+        "model": modality.get("model") or modality.get("name"),
+        "loss": " + ".join(named),
+        "steps": run.rows[-1].get("step") if run.rows else None,
+        "pairs a step": trainer.get("batch_size"),
+        "training pairs": run.data.get("train"),
+        "seed": recipe.get("seed"),
+    }
+    return [(name, value) for name, value in known.items() if value not in (None, "")]
+
+
+# C0 and C1 controls but for newline and tab, and the marks that reverse the order of text on a screen.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def _printable(value: Any) -> Any:
+    """Text with control characters written out; what is markup already is left as it is."""
+    if isinstance(value, str) and not hasattr(value, "__html__"):
+        return _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode(), value)
+    return value
 
 
 def _pretty(value: Any) -> str:
@@ -145,7 +173,7 @@ def _forest(comparison: Comparison, one: Difference) -> str:
     return charts.forest_row(one, charts.reach(shares if one.unit == "share" else [one]))
 
 
-def _curves(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, Sequence[str], str]]:
+def _curves(rows: Sequence[Mapping[str, Any]]) -> Sequence[tuple[str, Sequence[str], str]]:
     """(title, names, drawing) of each curve that has data."""
     train = [row for row in rows if row.get("stage", "train") == "train"]
     drawn = []
@@ -179,11 +207,12 @@ def _arranged(comparison: Comparison) -> list[SideBySide]:
 
 def _unscored(comparison: Comparison, folder: Path) -> list[tuple[str, str, str, str]]:
     """(model, evaluator, sample, reason) of everything an evaluator failed on."""
-    found = []
-    for model, path in (("base", folder / BASE), ("aligned", folder)):
-        scores = EvalFolder(path / "eval" / comparison.suite).scores()
-        found += [(model, one.evaluator, one.id, one.reason) for one in scores if one.values is None and one.reason != "not applicable"]
-    return found
+    return [
+        (model, one.evaluator, one.id, one.reason)
+        for model, path in (("base", folder / BASE), ("aligned", folder))
+        for one in EvalFolder(path / "eval" / comparison.suite).scores()
+        if one.values is None and one.reason != NOT_APPLICABLE
+    ]
 
 
 def _json(file: Path) -> Mapping[str, Any]:

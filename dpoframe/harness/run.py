@@ -20,7 +20,7 @@ from pathlib import Path
 import dpoframe
 from dpoframe.errors import ConfigError
 from dpoframe.evaluator import Evaluator
-from dpoframe.harness.folder import EvalFolder, Row, Score, storable
+from dpoframe.harness.folder import NOT_APPLICABLE, EvalFolder, Row, Score, storable
 from dpoframe.harness.stats import Interval, mean_interval
 from dpoframe.harness.subject import Progress, Subject, silent
 from dpoframe.harness.suite import Suite
@@ -48,7 +48,9 @@ class SuiteResult:
     complete: bool
 
 
-def run_suite(subject: Subject, suite: Suite, out: Path, *, base: Subject | None = None, progress: Progress = silent) -> SuiteResult:
+def run_suite(
+    subject: Subject, suite: Suite, out: Path, *, base: Subject | None = None, progress: Progress = silent
+) -> SuiteResult:
     """Evaluates `subject` on `suite` into the folder `out`, reusing what lies there and still holds.
 
     Args:
@@ -95,7 +97,6 @@ def weigh_answers(base: Subject, suite: Suite, folder: EvalFolder, rows: Sequenc
     """Adds `base_logp` and `length` to the answers where an evaluator asks for them, and writes the rows."""
     if not any(one.spec.needs == "base_logp" for one in suite.evaluators):
         return list(rows)
-    # Seed 0: a stochastic modality then compares all models on the same noise.
     examples = [Example(row.prompt, row.response, seed_of(suite.seed, row.id), row.id) for row in rows]
     found = base.scores(examples, "answers", progress)
     weighed = [
@@ -137,9 +138,7 @@ def score(suite: Suite, folder: EvalFolder) -> None:
     """Asks every evaluator about every stored sample; writes scores.jsonl. No model is needed."""
     answers, pairs = folder.samples() if suite.prompts else [], folder.pairs() if suite.pairs else []
     scores = [
-        _verdict(evaluator, row)
-        for evaluator in suite.evaluators
-        for row in (pairs if evaluator.spec.needs == "pair" else answers)
+        _verdict(evaluator, row) for evaluator in suite.evaluators for row in (pairs if evaluator.spec.needs == "pair" else answers)
     ]
     folder.write_rows("scores.jsonl", scores)
 
@@ -228,7 +227,7 @@ def _verdict(evaluator: Evaluator, row: Row) -> Score:
     except Exception as error:
         return Score(evaluator.spec.id, row.id, None, f"{type(error).__name__}: {error}")
     if values is None:
-        return Score(evaluator.spec.id, row.id, None, "not applicable")
+        return Score(evaluator.spec.id, row.id, None, NOT_APPLICABLE)
     plain = {name: float(value) for name, value in values.items()}
     if unknown := sorted(set(plain) - set(evaluator.spec.metrics)):
         raise ConfigError(f"The evaluator {evaluator.spec.id!r} gave {', '.join(unknown)}, which its spec does not name.")

@@ -126,7 +126,9 @@ def _file(source: str | Path, plugins: PluginHost) -> Path:
     path = Path(source)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
-            raise ConfigError(f"There is no suite file {path}.", [Fault("", "Give a path that exists, or a name from `dpoframe suites`.")])
+            raise ConfigError(
+                f"There is no suite file {path}.", [Fault("", "Give a path that exists, or a name from `dpoframe suites`.")]
+            )
         return path
     return Path(plugins.get("suite", str(source)))
 
@@ -137,7 +139,9 @@ def _document(file: Path) -> _Document:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"The suite {file} is not YAML: {error}") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"The suite {file} must hold keys such as name, prompts and evaluators; it holds {type(content).__name__}.")
+        raise ConfigError(
+            f"The suite {file} must hold keys such as name, prompts and evaluators; it holds {type(content).__name__}."
+        )
     try:
         return _Document.model_validate(content)
     except ValidationError as error:
@@ -150,7 +154,9 @@ def _faults(error: ValidationError, known: Mapping[str, Any]) -> list[Fault]:
     for detail in error.errors(include_url=False):
         place = str(detail["loc"][0]) if detail["loc"] else ""
         hint = suggestion(place, known) if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument") else ""
-        messages.setdefault(place, []).append(f"unknown key. {hint}".strip() if hint or "extra" in detail["type"] else detail["msg"])
+        messages.setdefault(place, []).append(
+            f"unknown key. {hint}".strip() if hint or "extra" in detail["type"] else detail["msg"]
+        )
     return [Fault(place, "; or: ".join(dict.fromkeys(texts))) for place, texts in messages.items()]
 
 

@@ -33,7 +33,7 @@ from dpoframe.train.hooks import RunHooks
 from dpoframe.train.interruption import InterruptedRunError, Interruption
 from dpoframe.train.lightning_trainer import make_trainer, quiet
 from dpoframe.train.module import AlignmentModule
-from dpoframe.train.progress import ProgressBar
+from dpoframe.train.progress import ProgressBar, Telling, Told
 from dpoframe.train.randomness import RankRandomness
 from dpoframe.train.reference import CachedReference, make_reference
 from dpoframe.train.reporting import Reporting
@@ -67,7 +67,13 @@ class FitResult:
 
 
 def fit(
-    recipe: Recipe, out: str | Path, *, resume: bool = False, host: PluginHost | None = None, base: nn.Module | None = None
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    host: PluginHost | None = None,
+    base: nn.Module | None = None,
+    progress: Told | None = None,
 ) -> FitResult:
     """Aligns a model by a recipe.
 
@@ -77,6 +83,7 @@ def fit(
         resume: Goes on from the run's last whole checkpoint; the result is that of an unbroken run.
         host: Where plugins are; the installed ones unless given.
         base: The model before training, where the caller has built it already; it is trained in place.
+        progress: Called as `progress("train", done, steps)` after each step, in place of the progress bar.
 
     Raises:
         ConfigError: the recipe cannot be run, or a run lies in `out`.
@@ -101,7 +108,7 @@ def fit(
     info = open_folder(folder, recipe, known, pairs)
     torch.manual_seed(recipe.seed)  # what is made fresh in the model (an adapter) follows from the seed
     policy = (modality.build() if base is None else base).train()
-    run = Run(recipe, folder, relay, loss, modality, policy, pairs, info)
+    run = Run(recipe, folder, relay, loss, modality, policy, pairs, info, progress)
     return run.go(resume)
 
 
@@ -142,6 +149,7 @@ class Run:
     policy: nn.Module
     pairs: LoadedPairs
     info: RunInfo
+    progress: Told | None = None
 
     def go(self, resume: bool) -> FitResult:
         """Trains to the end, or to an interruption."""
@@ -190,7 +198,7 @@ class Run:
             *cached,
             RankRandomness(self.recipe.seed),
             Watch(self.recipe.reference.kind, exact, section.precision, per_unit),
-            ProgressBar(self.steps),
+            ProgressBar(self.steps) if self.progress is None else Telling(self.steps, self.progress),
             Reporting(self.folder, reporters, self.info, section.log_every, self.export),
             *plugged,
             interruption,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import lightning
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Told: TypeAlias = Callable[[str, int, int], None]
+"""`told(stage, done, total)`: the progress of a caller that shows it itself."""
 
 # Where stderr is no terminal a line is printed this often, in seconds.
 LINE_EVERY = 30.0
@@ -64,3 +68,15 @@ class ProgressBar(Callback):
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
+
+
+class Telling(Callback):
+    """Tells the caller of every step, in place of the bar."""
+
+    def __init__(self, steps: int, told: Told) -> None:
+        self.steps, self.told = steps, told
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any) -> None:
+        """Tells it on rank 0."""
+        if trainer.is_global_zero:
+            self.told("train", trainer.global_step, self.steps)

@@ -25,7 +25,7 @@ def test_wilson_published() -> None:
 
 @given(st.integers(0, 40), st.integers(1, 40))
 def test_wilson_agrees_with_scipy(successes: int, n: int) -> None:
-    """scipy's own Wilson interval is the same for any count."""
+    """Scipy's own Wilson interval is the same for any count."""
     successes = min(successes, n)
     expected = scipy_stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
     got = stats.wilson(successes, n)
@@ -33,7 +33,7 @@ def test_wilson_agrees_with_scipy(successes: int, n: int) -> None:
 
 
 def test_t_interval_agrees_with_scipy() -> None:
-    """scipy's one-sample t interval is the same."""
+    """Scipy's one-sample t interval is the same."""
     values = [0.3, -1.2, 4.5, 2.2, 0.9]
     expected = scipy_stats.ttest_1samp(values, 0).confidence_interval(0.95)
     got = stats.t_interval(values)

@@ -1,0 +1,145 @@
+"""The whole story of a recipe: evaluate the model, align it, evaluate it again, compare, report."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpoframe.config.recipe import Recipe
+from dpoframe.harness import BASE, Comparison, Progress, Subject, Suite, compare, load_suite, report, run_suite
+from dpoframe.harness.subject import silent
+from dpoframe.modality import Modality
+from dpoframe.plugins import PluginHost
+from dpoframe.plugins import host as installed
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dpoframe.train.fit import FitResult
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How it ended: the training, and one comparison a suite; `report` is None where nothing was compared."""
+
+    fit: FitResult
+    comparisons: tuple[Comparison, ...] = ()
+    report: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.fit.folder
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps done."""
+        return self.fit.steps
+
+    @property
+    def status(self) -> str:
+        """How the training ended, `finished` or `interrupted`."""
+        return self.fit.status
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 128 plus the number of the signal that interrupted the training."""
+        return self.fit.exit_code
+
+    @property
+    def model(self) -> Path:
+        """The exported model."""
+        return self.fit.model
+
+    @property
+    def final(self) -> Mapping[str, Any]:
+        """The last value of each training metric, and `eval/<suite>.<metric>` of the aligned model."""
+        measured = {f"eval/{one.suite}.{row.metric}": row.after.value for one in self.comparisons for row in one.differences}
+        return {**self.fit.final, **measured}
+
+
+def align(
+    recipe: Recipe, out: str | Path, *, resume: bool = False, host: PluginHost | None = None, progress: Progress | None = None
+) -> Alignment:
+    """Evaluates the suites of `recipe.evaluate`, fits, evaluates them again, and writes report.html into the run folder.
+
+    The base's evaluations lie in `out`/base/eval, the aligned model's in `out`/eval. With `resume` what is there already
+    is not done again, and a run whose training is finished is evaluated only. Ranks other than the first only train.
+
+    Args:
+        recipe: What to do.
+        out: The run folder.
+        resume: Goes on with the run in `out`.
+        host: Where plugins are; the installed ones unless given.
+        progress: Told of every batch, with stages `base/<stage>`, `train` and `aligned/<stage>`; the trainer shows its own
+            bar where None.
+
+    Raises:
+        ConfigError: The recipe or a suite cannot be used, found before any weights are loaded.
+        DpoframeError: As `dpoframe.train.fit.fit` and `dpoframe.harness.run_suite`.
+    """
+    from dpoframe.train.fit import FitResult, fit, is_first_rank
+    from dpoframe.train.folder import RunFolder
+
+    known, folder = host or installed(), RunFolder(Path(out))
+    suites = [load_suite(name, known) for name in recipe.evaluate]
+    if not resume and is_first_rank():
+        folder.require_new()
+    if not suites or not is_first_rank():
+        return Alignment(fit(recipe, folder.path, resume=resume, host=known))
+    model, base = before(recipe, suites, folder.path, progress or silent)
+    if resume and folder.finished:
+        rows = folder.rows()
+        done = FitResult(folder.path, int(rows[-1]["step"]) if rows else 0)
+        model = recipe.modality.value.load(folder.model)
+    else:
+        done = fit(recipe, folder.path, resume=resume, host=known, base=model, progress=progress)
+        if done.status != "finished":
+            return Alignment(done)
+    comparisons = after(recipe, model, base, suites, folder.path, progress or silent)
+    return Alignment(done, comparisons, report(folder.path))
+
+
+def before(recipe: Recipe, suites: Sequence[Suite], out: Path, progress: Progress) -> tuple[nn.Module, Subject]:
+    """Builds the model and evaluates it; returns it with the base that the aligned one is compared with."""
+    import torch
+
+    if recipe.trainer.threads is not None:
+        torch.set_num_threads(recipe.trainer.threads)
+    torch.manual_seed(recipe.seed)  # as `fit` does before it builds
+    modality: Modality = recipe.modality.value
+    model = modality.build()
+    base = Subject(_name(recipe), modality, *_untrained(model))
+    for suite in suites:
+        run_suite(base, suite, out / BASE / "eval" / suite.name, progress=_under("base", progress))
+    return model, base
+
+
+def after(
+    recipe: Recipe, model: nn.Module, base: Subject, suites: Sequence[Suite], out: Path, progress: Progress
+) -> tuple[Comparison, ...]:
+    """Evaluates the aligned model and compares it with the base."""
+    aligned = Subject(f"{_name(recipe)} aligned by {recipe.name}", recipe.modality.value, model)
+    found = []
+    for suite in suites:
+        run_suite(aligned, suite, out / "eval" / suite.name, base=base, progress=_under("aligned", progress))
+        found.append(compare(out / BASE / "eval" / suite.name, out / "eval" / suite.name))
+    return tuple(found)
+
+
+def _untrained(model: nn.Module) -> tuple[nn.Module, bool]:
+    """What stands for the model before training, while `model` itself is trained, and whether its adapter must be off."""
+    if hasattr(model, "disable_adapter"):
+        return model, True
+    return copy.deepcopy(model), False
+
+
+def _name(recipe: Recipe) -> str:
+    return str(getattr(recipe.modality.value, "model", "") or recipe.modality.name)
+
+
+def _under(head: str, progress: Progress) -> Any:
+    return lambda stage, done, total: progress(f"{head}/{stage}", done, total)
