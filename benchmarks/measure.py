@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import resource
 import time
 from pathlib import Path
@@ -16,34 +17,31 @@ def resident() -> float:
 
 
 class Meter:
-    """Collects the steps of one process. Memory counts from `Meter()`, made when model and data are in memory."""
+    """Collects the steps of one process. Memory counts from `Meter()`, made when model and data are in memory.
+
+    A step lasts from the end of the one before to its own end, so fetching a batch and logging count. The first is dropped.
+    """
 
     def __init__(self) -> None:
         self.before = resident()
-        self.cpu: list[float] = []
-        self.wall: list[float] = []
+        self.ends: list[tuple[float, float]] = []
         self.losses: list[float] = []
-        self._open = (0.0, 0.0)
-
-    def start_step(self) -> None:
-        """The batch is there; computing starts."""
-        self._open = (time.process_time(), time.perf_counter())
 
     def end_step(self) -> None:
         """The optimizer has stepped."""
-        self.cpu.append(time.process_time() - self._open[0])
-        self.wall.append(time.perf_counter() - self._open[1])
+        self.ends.append((time.process_time(), time.perf_counter()))
 
     def result(self) -> dict[str, object]:
-        """Everything measured; the first step is left to the reader to drop as warm-up."""
-        return {"cpu": self.cpu, "wall": self.wall, "losses": self.losses, "memory": resident() - self.before}
+        """CPU and wall seconds of each step but the first, losses of all steps, peak MiB above the start."""
+        spans = [(after[0] - before[0], after[1] - before[1]) for before, after in itertools.pairwise(self.ends)]
+        return {
+            "cpu": [span[0] for span in spans],
+            "wall": [span[1] for span in spans],
+            "losses": self.losses,
+            "memory": resident() - self.before,
+        }
 
 
-def gradients(model: torch.nn.Module, file: Path) -> None:
-    """Writes the gradients of all parameters, named as in the plain transformers model."""
-    found = {
-        name.removeprefix("policy.").removeprefix("module."): parameter.grad.detach().clone().contiguous()
-        for name, parameter in model.named_parameters()
-        if parameter.grad is not None
-    }
-    save_file(found, str(file))
+def gradients(named: dict[str, torch.nn.Parameter], file: Path) -> None:
+    """Writes the gradients of parameters, named as in the plain transformers model."""
+    save_file({name: one.grad.detach().clone().contiguous() for name, one in named.items() if one.grad is not None}, str(file))

@@ -18,19 +18,15 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, TrainerC
 
 
 class StepMeter(TrainerCallback):
-    """Times each optimizer step, and keeps the first step's gradients."""
+    """Marks the end of each optimizer step, and keeps the first step's gradients."""
 
     def __init__(self, meter: Meter, keep: Path) -> None:
         self.meter, self.keep = meter, keep
 
-    def on_step_begin(self, args, state, control, **kwargs):
-        """A step starts with its batch in memory."""
-        self.meter.start_step()
-
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
         """Gradients are complete."""
         if state.global_step == 0:
-            gradients(model, self.keep)
+            gradients(dict(model.named_parameters()), self.keep)
 
     def on_step_end(self, args, state, control, **kwargs):
         """The optimizer has stepped."""
@@ -76,7 +72,7 @@ def main() -> None:
         learning_rate=settings["lr"],
         lr_scheduler_type="constant",
         weight_decay=0.0,
-        max_grad_norm=1e9,
+        max_grad_norm=1e5,
         beta=0.1,
         max_length=settings["max_length"],
         bf16=False,
