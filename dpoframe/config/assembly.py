@@ -11,6 +11,7 @@ from dpoframe.config.filling import fill, keys, signature_class, takes_any
 from dpoframe.config.sections import (
     DataKeys,
     DataSection,
+    HeldOutKeys,
     LossKeys,
     Part,
     ReferenceSection,
@@ -68,13 +69,12 @@ class Assembly:
         own = self.filled(DataKeys, {key: given[key] for key in keys(DataKeys) if key in given}, ("data",))
         rest = {key: value for key, value in given.items() if key not in keys(DataKeys)}
         found = self.source(rest, ("data",), keys(DataKeys))
-        validation, plugin = (own.validation, "") if own else (None, "")
-        if isinstance(validation, Mapping):
-            second = self.source(dict(validation), ("data", "validation"))
-            validation, plugin = ({"name": second[0], **second[1]}, second[2]) if second else (None, "")
-        if found is None or own is None:
+        if own is None:
             return None
-        return DataSection(found[0], found[1], validation, own.limit, found[2], plugin)
+        validation, plugin = self._held_out(own.validation)
+        if found is None:
+            return None
+        return DataSection(found[0], found[1], validation, own.limit, own.allow, found[2], plugin)
 
     def losses(self) -> tuple[WeightedLoss, ...]:
         """The losses; `sigmoid` where none is given. A single one may stand without a list, or be a bare name."""
@@ -190,6 +190,18 @@ class Assembly:
     def fault(self, path: KeyPath, message: str, fix: str = "") -> None:
         """Notes one fault."""
         self.faults.append(Fault(self.document.where(path), message, fix))
+
+    def _held_out(self, given: Any) -> tuple[Any, str]:
+        """The validation as it is used, and the plugin of its data set where it is one of its own."""
+        if not isinstance(given, Mapping):
+            return given or None, ""
+        path = ("data", "validation")
+        own = self.filled(HeldOutKeys, {key: given[key] for key in keys(HeldOutKeys) if key in given}, path)
+        rest = {key: value for key, value in given.items() if key not in keys(HeldOutKeys)}
+        found = self.source(rest, path, keys(HeldOutKeys))
+        if found is None or own is None:
+            return None, ""
+        return {"name": found[0], **found[1], "limit": own.limit}, found[2]
 
     def _loss(self, given: Any, path: KeyPath) -> WeightedLoss | None:
         weight: LossKeys | None = LossKeys()

@@ -31,6 +31,7 @@ _WORDS = {
     "bool_type": "should be true or false",
     "string_type": "should be text (in quotes, where it looks like a number)",
     "path_type": "should be a path",
+    "string_pattern_mismatch": "should be letters, digits and any of ' .+:@=-', starting with a letter or digit",
     "list_type": "should be a list",
     "tuple_type": "should be a list",
     "dict_type": "should be a mapping",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,7 +99,7 @@ def _names_kind(document: Document) -> bool:
 def _default_name(document: Document) -> str:
     """The file's name without its ending; `run` for a recipe that is no file."""
     file = Path(document.name)
-    return file.stem if file.suffix in (".yaml", ".yml") else "run"
+    return re.sub(r"^\W+|[^\w .+:@=-]", "", file.stem) or "run" if file.suffix in (".yaml", ".yml") else "run"
 
 
 def _plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Le, Lt
+from pydantic import StringConstraints
 
 Positive: TypeAlias = Annotated[int, Gt(0)]
 Share: TypeAlias = Annotated[float, Gt(0), Lt(1)]
@@ -48,16 +49,19 @@ class DataSection:
     Attributes:
         name: The data set's name, or `/folder/file.py:name`.
         options: Every keyword argument of the data set, defaults included.
-        validation: Share of the prompts held out of training; or another data set, `{name, ...its arguments}`; or None.
-        limit: Most pairs to use for training, None for all.
+        validation: What is held out of training: below 1 a share of the pairs, a whole number of pairs, or another data set,
+            `{name, ...its arguments, limit}`; None for nothing.
+        limit: Most pairs to use, None for all.
+        allow: Codes of faults that refuse no row, as `dpoframe data check` names them.
         plugin: Name of the plugin that supplies the data set.
         validation_plugin: The same for the validation data set; empty where there is none.
     """
 
     name: str
     options: Mapping[str, Any]
-    validation: float | Mapping[str, Any] | None = None
+    validation: float | int | Mapping[str, Any] | None = None
     limit: int | None = None
+    allow: tuple[str, ...] = ()
     plugin: str = ""
     validation_plugin: str = ""
 
@@ -68,7 +72,17 @@ class DataKeys:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    validation: Share | Mapping[str, Any] | None = None
+    validation: Annotated[float, Ge(0), Lt(1)] | Positive | Mapping[str, Any] | None = None
+    limit: Positive | None = None
+    allow: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class HeldOutKeys:
+    """The core's own keys of a validation data set."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
     limit: Positive | None = None
 
 
@@ -160,7 +174,7 @@ class TopKeys:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    name: str = ""
+    name: Annotated[str, StringConstraints(pattern=r"^(\w[\w .+:@=-]*)?$", max_length=100)] = ""
     description: str = ""
     evaluate: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()

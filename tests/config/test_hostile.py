@@ -103,6 +103,11 @@ TEXTS = {
     "reporter-no-list": (GOOD + "reporters: {name: notes}\n", ["reporters (line 4)", "should be a list"]),
     "reporter-unknown": (GOOD + "reporters: [note]\n", ["reporters.0", "Did you mean 'notes'?"]),
     "plugin-unknown": (GOOD + "plugins: [smal]\n", ["plugins.0", "Did you mean 'small'?"]),
+    "name": (GOOD + "name: ../up\n", ["name (line 4)", "'../up'", "starting with a letter"]),
+    "validation-limit": (
+        M + "data: {name: rows, path: p, validation: {name: rows, path: q, limit: x}}\n",
+        ["data.validation.limit"],
+    ),
     "seed": (GOOD + "seed: -1\n", ["seed (line 4)", "greater than or equal to 0"]),
     "masked": (
         M + D + "loss: plain\nreporters: [{name: notes, api_key: '***'}]\n",

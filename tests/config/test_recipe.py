@@ -46,6 +46,7 @@ data:
   columns: null
   validation: 0.05
   limit: 100
+  allow: []
 loss:
 - name: plain
   beta: 0.1
@@ -69,6 +70,7 @@ trainer:
   schedule: linear
   warmup: 10
   gradient_clip_val: 1.0
+  on_nonfinite: stop
   precision: bf16-mixed
   devices: auto
   accelerator: auto
@@ -278,10 +280,26 @@ def test_shipped_recipe_reads_its_own_folder(host: PluginHost) -> None:
 
 def test_validation_source(host: PluginHost) -> None:
     """A second data set for validation is resolved like the first, with its defaults."""
-    recipe = load_recipe({**BASE, "data": {**BASE["data"], "validation": {"name": "rows", "path": "q"}}}, host=host)
-    assert recipe.data.validation == {"name": "rows", "path": "q", "layout": "auto", "columns": None}
+    recipe = load_recipe({**BASE, "data": {**BASE["data"], "validation": {"name": "rows", "path": "q", "limit": 9}}}, host=host)
+    assert recipe.data.validation == {"name": "rows", "path": "q", "layout": "auto", "columns": None, "limit": 9}
     assert recipe.data.validation_plugin == "small"
     assert load_recipe(recipe.to_dict(), host=host) == recipe
+
+
+@pytest.mark.parametrize(("given", "held"), [(0.1, 0.1), (12, 12), (1, 1), (0, None), (0.0, None), (None, None)])
+def test_validation_by_share_or_number(given: Any, held: Any, host: PluginHost) -> None:
+    """Below 1 the validation is a share, from 1 a whole number of pairs; 0 holds nothing out."""
+    recipe = load_recipe({**BASE, "data": {**BASE["data"], "validation": given}}, host=host)
+    assert recipe.data.validation == held
+    assert type(recipe.data.validation) is type(held)
+    assert load_recipe(recipe.to_dict(), host=host) == recipe
+
+
+def test_name_comes_from_the_file(host: PluginHost, tmp_path: Path) -> None:
+    """A recipe without a name is called by its file's, without what a folder's name may not hold."""
+    for file, name in (("my recipe.yaml", "my recipe"), ("...odd(1).yml", "odd1")):
+        (tmp_path / file).write_text(write(BASE))
+        assert load_recipe(tmp_path / file, host=host).name == name
 
 
 def test_data_set_with_free_arguments(host: PluginHost) -> None:
