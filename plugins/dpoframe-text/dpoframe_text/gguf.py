@@ -91,18 +91,18 @@ def _convert(file: Path, folder: Path) -> None:
 def _read_once() -> Iterator[None]:
     """Lets transformers read a file's header once, not three times, and look up tensor names once, not for each module.
 
-    The results are the same; together the two make most of the time of a small model's conversion.
+    The results are the same; together the two make most of the time of a small model's conversion. Its progress bar,
+    which heeds no switch, is taken away meanwhile.
     """
-    library: Any = importlib.import_module("gguf")
-    names = ("GGUFReader", "get_tensor_name_map")
-    before = {name: getattr(library, name) for name in names}
-    for name, function in before.items():
-        setattr(library, name, functools.cache(function))
-    try:
+    library = importlib.import_module("gguf")
+    reader = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
+    cached = [(library, name, functools.cache(getattr(library, name))) for name in ("GGUFReader", "get_tensor_name_map")]
+    silent = (reader, "tqdm", functools.partial(getattr(reader, "tqdm"), disable=True))  # noqa: B009 - typed as absent
+    with contextlib.ExitStack() as stack:
+        for module, name, new in (*cached, silent):
+            stack.callback(setattr, module, name, getattr(module, name))
+            setattr(module, name, new)
         yield
-    finally:
-        for name, function in before.items():
-            setattr(library, name, function)
 
 
 def _rename(made: Path, target: Path) -> None:
