@@ -109,6 +109,8 @@ def _usage(error: BaseException) -> str:
     """The message of the command-line parser, with where to read more."""
     message = str(error.format_message()) if hasattr(error, "format_message") else str(error)
     context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError" and context is not None:
+        return f"{context.command_path} needs one of its verbs.\n{message}"
     return f"{message}\nSee: {context.command_path if context is not None else 'dpoframe'} --help"
 
 

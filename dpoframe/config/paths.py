@@ -2,8 +2,8 @@
 
 What counts as a path: a string that starts with `./`, `../` or `~/`, wherever it stands; a Python file given as a part
 (`mine.py:Thing`) or a YAML file given as a suite; the value of a key called path, model, file or folder (and their
-plurals) where such a file exists, first beside the recipe, then in the current folder; and every field that its class
-annotates as `Path`. What is set with `--set` starts from the current folder.
+plurals) where such a file exists, first beside the recipe, then in the current folder, or where it ends like a data file;
+and every field that its class annotates as `Path`. What is set with `--set` starts from the current folder.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dpoframe.config.document import Document, KeyPath
 
 _SIGNS = ("./", "../", "~/")
 _KEYS = {"path", "paths", "model", "models", "file", "files", "folder", "folders"}
+_ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz", ".gguf", ".safetensors")
 _PROSE = {"name", "description"}
 
 
@@ -40,8 +41,10 @@ def _text(text: str, path: KeyPath, document: Document) -> str:
         return _joined(folder, text)
     named = next((key for key in reversed(path) if isinstance(key, str)), "")
     if named in _KEYS and "\0" not in text and not text.startswith("/"):
-        beside = next((place for place in (folder, Path.cwd()) if os.path.lexists(place / text)), None)
-        return _joined(beside, text) if beside else text
+        there = next((place for place in (folder, Path.cwd()) if os.path.lexists(place / text)), None)
+        # A name that ends like a file's is no hub's id: where it is missing, the message should say where it was expected.
+        there = folder if there is None and text.endswith(_ENDINGS) else there
+        return _joined(there, text) if there else text
     return text
 
 

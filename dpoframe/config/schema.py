@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import pydantic
 
 from dpoframe.config.filling import adapter, signature_class, takes_any
-from dpoframe.config.sections import DataKeys, LossKeys, ReferenceSection, TopKeys, TrainerSection
+from dpoframe.config.recipe import Recipe
+from dpoframe.config.sections import DataKeys, DataSection, LossKeys, ReferenceSection, TopKeys, TrainerSection
 from dpoframe.errors import DpoframeError
 
 if TYPE_CHECKING:
     from dpoframe.plugins import PluginHost
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_CORE = (TopKeys, DataKeys, LossKeys, ReferenceSection, TrainerSection)
 _FILE = {"type": "string", "pattern": r"\.py(:[A-Za-z_]\w*)?$"}
+_ENTRY = re.compile(r" {4}(?P<name>\w+)(?: \([^)]*\))?: (?P<text>.*)")
 _REFERENCE = "#/$defs/{model}"
 
 
@@ -34,11 +39,15 @@ def recipe_schema(host: PluginHost) -> dict[str, Any]:
                 adapters[kind, name] = found
                 if kind == "dataset" and takes_any(host.get(kind, name)):
                     open_ended.add((kind, name))
-    core = {("core", one.__name__): adapter(one) for one in (TopKeys, DataKeys, LossKeys, ReferenceSection, TrainerSection)}
+    documents: dict[tuple[str, str], Any] = {(kind, name): host.get(kind, name) for kind, name in adapters}
+    core = {("core", one.__name__): adapter(one) for one in _CORE}
     inputs = [((kind, name), "validation", one) for (kind, name), one in {**core, **adapters}.items()]
     made, shared = pydantic.TypeAdapter.json_schemas(inputs, ref_template=_REFERENCE)  # type: ignore[arg-type]
     definitions = dict(shared.get("$defs", {}))
-    bodies = {key: _body(found, definitions) for (key, _), found in made.items()}
+    documents.update(
+        {("core", one.__name__): one for one in _CORE} | {("core", "DataKeys"): DataSection, ("core", "TopKeys"): Recipe}
+    )
+    bodies = {key: described(_body(found, definitions), documents[key]) for (key, _), found in made.items()}
     return _recipe(bodies, definitions, adapters, open_ended, host)
 
 
@@ -96,6 +105,32 @@ def _body(found: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
     if "$ref" in found:
         return dict(definitions[found["$ref"].removeprefix("#/$defs/")])
     return dict(found)
+
+
+def described(body: dict[str, Any], documented: Any) -> dict[str, Any]:
+    """`body` with a description of each property: what the class's or function's docstring says of it."""
+    lines = field_lines(inspect.getdoc(documented) or "")
+    properties = {name: {**found, **_description(lines, name)} for name, found in body.get("properties", {}).items()}
+    return {**body, "properties": properties}
+
+
+def field_lines(text: str) -> dict[str, str]:
+    """What the sections `Attributes:` and `Args:` of a docstring say, by name."""
+    found: dict[str, list[str]] = {}
+    inside, name = False, ""
+    for line in text.splitlines():
+        if line and not line.startswith(" "):
+            inside, name = line.strip() in ("Attributes:", "Args:"), ""
+        elif inside and (match := _ENTRY.fullmatch(line)):
+            name = match["name"]
+            found[name] = [match["text"]]
+        elif inside and name and line.strip():
+            found[name].append(line.strip())
+    return {name: " ".join(lines) for name, lines in found.items()}
+
+
+def _description(lines: dict[str, str], name: str) -> dict[str, str]:
+    return {"description": lines[name]} if name in lines else {}
 
 
 def _part(body: dict[str, Any], name: str, extra: dict[str, Any], open_ended: bool) -> dict[str, Any]:

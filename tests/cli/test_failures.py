@@ -148,6 +148,8 @@ def test_failure_after_the_result_keeps_one_document(monkeypatch: pytest.MonkeyP
         (["--versoin"], "--version"),
         (["recipes", "extra"], "extra"),
         (["config", "x", "--set"], "--set"),
+        (["plugins", "chek"], "'check'"),
+        (["data"], "data needs one of its verbs"),
     ],
 )
 def test_usage_errors(words: list[str], fragment: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -259,7 +259,7 @@ def test_paths_start_from_the_recipe(tmp_path: Path, host: PluginHost, monkeypat
     recipe = load_recipe(home / "r.yaml", host=host)
     assert recipe.modality.value.model == "org/model"
     assert recipe.modality.value.template == home / "t.jinja"
-    expected = [str(home / "pairs.jsonl"), str(home / "later.jsonl"), str(here / "only-here.jsonl"), "nowhere.jsonl"]
+    expected = [str(home / "pairs.jsonl"), str(home / "later.jsonl"), str(here / "only-here.jsonl"), str(home / "nowhere.jsonl")]
     assert recipe.data.options["path"] == expected
     assert recipe.loss[0].part.name == f"{home / 'mine.py'}:Mine"
     assert recipe.evaluate == (str(home / "suite.yaml"),)

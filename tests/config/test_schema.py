@@ -71,6 +71,18 @@ def test_resolved_recipe_is_valid(validator: Any, host: PluginHost) -> None:
     validator.validate(load_recipe(GOOD, host=host).to_dict())
 
 
+def test_fields_are_described(host: PluginHost) -> None:
+    """What a docstring says of a field is the field's description, for the core's sections and for parts."""
+    schema = recipe_schema(host)
+    trainer = schema["properties"]["trainer"]["properties"]
+    assert trainer["tokens_per_batch"]["description"].startswith("Most units (tokens for text) in one micro-batch: the knob")
+    assert all("description" in found for found in trainer.values())
+    assert schema["properties"]["seed"]["description"] == "All randomness of the run follows from it."
+    jsonl = next(one for one in schema["$defs"]["data"]["oneOf"] if one.get("title") == "jsonl")
+    assert jsonl["properties"]["path"]["description"] == "A file, a list of files, or a folder."
+    assert jsonl["properties"]["validation"]["description"].startswith("What is held out of training")
+
+
 def test_parts_that_cannot_be_imported_are_left_out(validator: Any) -> None:
     """A broken part does not keep the schema from being made."""
     assert not validator.is_valid({**GOOD, "modality": {"name": "lost"}})
