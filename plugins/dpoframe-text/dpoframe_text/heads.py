@@ -36,7 +36,7 @@ class Parts:
         head: Any = self.head
         hooked = head._forward_hooks or head._forward_pre_hooks or head._backward_hooks or head._backward_pre_hooks
         linear = type(head) is nn.Linear and head.weight.is_floating_point() and not hooked and not is_parametrized(head)
-        return bool(linear and self.multiplier == 1.0 and self.softcap is None and type(head.weight.data) is Tensor)
+        return bool(linear and self.multiplier == 1.0 and self.softcap is None)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(rows, D) to (rows, V) float32, as the model's own forward forms them."""
@@ -54,7 +54,9 @@ def take_apart(model: nn.Module) -> Parts | None:
     decoder = getattr(base, getattr(base, "base_model_prefix", "") or "-", None)
     head = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
     prompt_learning = any(getattr(config, "is_prompt_learning", False) for config in getattr(model, "peft_config", {}).values())
-    if decoder is None or head is None or decoder is base or prompt_learning:
+    # Sharded weights (FSDP2) are gathered by the model's own forward and must not be read outside it.
+    sharded = hasattr(getattr(head, "weight", None), "device_mesh")
+    if decoder is None or head is None or decoder is base or prompt_learning or sharded:
         return None
     config = base.config
     divisor = getattr(config, "logits_scaling", None) or 1.0

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # Rows of a tile of logits: large enough for full matrix speed, small enough that the tile (rows x vocabulary x 4
 # bytes, 32 MB at a vocabulary of 32,000) stays small beside the activations.
 DEFAULT_CHUNK = 256
+# The hint needs all logits of a pair at once. A pair over this many chunks is not worth that memory: the batch then
+# forms the head's gradient from recomputed logits.
+_LARGEST_PAIR = 4
 
 
 def score_packed(
@@ -41,7 +44,7 @@ def score_packed(
     Args:
         model: A causal language model of transformers, peft-wrapped or not.
         batch: What `pack` made. A flat row is turned into padded rows where the model's attention cannot read it.
-        chunk: Rows of logits held at a time.
+        chunk: Rows of logits held at a time (rows x vocabulary x 4 bytes); up to four times as many with a hint.
         details: `shared`: (N,) the value over the first min(length, partner's length) tokens, with its graph.
             `wpo`: (N,) mean over tokens of log p_t - log sum_v p_v^2, without gradient (Zhou et al. 2024, arXiv 2406.11827).
         hint: See `Modality.score_with_hint`; speeds up the head's gradient, never changes it.
@@ -135,10 +138,11 @@ def _head(
         return checkpointed_logps(parts, hidden, batch.targets, cut(len(hidden), chunk))
     head: Any = parts.head
     trainable = head.weight.requires_grad or (head.bias is not None and head.bias.requires_grad)
-    if hint is None or not trainable:
+    sizes = _pair_sizes(batch) if hint is not None and trainable else []
+    if hint is None or not sizes or max(sizes) > _LARGEST_PAIR * chunk:
         tiles = Tiles(cut(len(hidden), chunk), None, collision)
     else:
-        tiles = Tiles(cut_pairs(_pair_sizes(batch), chunk), _RowHint(batch, hint), collision)
+        tiles = Tiles(cut_pairs(sizes, chunk), _RowHint(batch, hint), collision)
     return row_logps(hidden, head.weight, head.bias, batch.targets, tiles)
 
 
@@ -162,7 +166,10 @@ class _RowHint:
     hint: GradientHint
 
     def __call__(self, logps: Tensor, start: int, stop: int) -> Tensor:
-        members = [example for example, first, last in self.batch.spans if start <= first and last <= stop and last > first]
+        members = [example for example, first, last in self.batch.spans if start <= first < last <= stop]
+        partners = self.batch.partner[torch.tensor(members, device=self.batch.partner.device)].tolist()
+        # A partner outside the tile has no rows at all; its value is 0.
+        members += [partner for partner in partners if partner >= 0 and partner not in members]
         index = torch.tensor(members, device=logps.device)
         place = torch.zeros(len(self.batch.lengths), dtype=torch.long, device=logps.device)
         place[index] = torch.arange(len(members), device=logps.device)

@@ -234,3 +234,35 @@ def test_prompt_learning_adapters_take_the_plain_path(make_model) -> None:
 
     model = get_peft_model(make_model("llama"), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3))
     assert take_apart(model) is None
+
+
+def test_a_hint_covers_whole_pairs_even_where_one_has_nothing_to_score(make_model, examples, partners, gradients) -> None:
+    """An example without rows belongs to its partner's tile, with the value 0."""
+    kind = type(examples[0])
+    given = [kind((), (5,)), kind((7, 8), (9, 10)), kind((), (6, 7, 8)), kind((7, 8), (4,))]
+    others = [2, 3, 0, 1]
+    model = make_model("llama")
+    right = gradients(model, _loss(_score(model, given, others).value, others))
+    scores = _score(model, given, others, hint=_hint(others))
+    assert scores.length.tolist() == [0, 2, 2, 1]
+    assert scores.value[0] == 0
+    for name, gradient in gradients(model, _loss(scores.value, others)).items():
+        assert (gradient - right[name]).abs().max() <= TOLERANCE, name
+
+
+@pytest.mark.parametrize(("length", "calls"), [(9, 1), (40, 0)])
+def test_a_pair_too_long_for_the_memory_is_scored_without_the_hint(length, calls, make_model, gradients, examples) -> None:
+    """The hint is asked where a pair's logits fit into four chunks; beyond that the gradient is the recomputed one."""
+    kind, asked = type(examples[0]), []
+    given = [kind((5, 6), tuple(range(3, 3 + length))), kind((5, 6), tuple(range(9, 9 + length)))]
+    model = make_model("llama")
+    right = gradients(model, _loss(_score(model, given, [1, 0]).value, [1, 0]))
+
+    def hint(values, index):
+        asked.append(index)
+        return _hint([1, 0])(values, index)
+
+    scores = _score(model, given, [1, 0], hint=hint)
+    assert len(asked) == calls
+    for name, gradient in gradients(model, _loss(scores.value, [1, 0])).items():
+        assert (gradient - right[name]).abs().max() <= TOLERANCE, name
