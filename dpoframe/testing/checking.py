@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -54,7 +56,8 @@ class PluginContract(Contract):
         If this fails: return "package.module:Class" strings from the hooks, and import torch in that module.
         """
         code = f"import sys, {self.entry}; sys.exit('torch' in sys.modules)"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
         expect(not done.stderr, f"importing {self.entry} fails or warns: {done.stderr[-400:]}")
         expect(done.returncode == 0, f"importing {self.entry} imports torch, which takes seconds")
 
@@ -161,8 +164,9 @@ def _arguments(value: Any, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fields(value: Any) -> list[str]:
     """Recipe keys of a part: fields of a class, parameters of a data set."""
-    known = getattr(value, "__dataclass_fields__", None)
-    return list(known if known is not None else inspect.signature(value).parameters)
+    if dataclasses.is_dataclass(value):
+        return [entry.name for entry in dataclasses.fields(value)]
+    return list(inspect.signature(value).parameters)
 
 
 def _required_parameters(value: Any) -> list[str]:
