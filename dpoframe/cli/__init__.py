@@ -7,12 +7,12 @@ that `dpoframe --help` stays quick. Every verb takes --json and --debug without 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import dpoframe
 from dpoframe.cli import failures, output
@@ -34,6 +34,17 @@ def _version(wanted: bool) -> None:
 _VERSION = typer.Option("--version", help="Show the version and leave.", is_eager=True, callback=_version)
 
 
+class Verbs(TyperGroup):
+    """The verbs as a group that leaves Ctrl-C to `main`; typer's own would end with a bare exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the verb that the context names."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise failures.InterruptedVerbError from error
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code (see `failures`).
 
@@ -45,9 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with output.session(json="--json" in options, debug="--debug" in options):
         try:
             status = command(words).main(args=words, prog_name="dpoframe", standalone_mode=False)
-            if status == failures.INTERRUPTED:
-                raise KeyboardInterrupt
-            return status if isinstance(status, int) else 0
+            return status if type(status) is int else 0
         except BaseException as error:
             return failures.report(error, words)
 
@@ -58,10 +67,11 @@ def command(words: Sequence[str]) -> Any:
     So `--help`, and the core's verbs, cost no plugin's import; `--all --help` shows the plugins' verbs too.
     """
     app = application()
-    verb = next((word for word in words if not word.startswith("-")), None)
+    at = next((index for index, word in enumerate(words) if not word.startswith("-")), len(words))
+    verb = words[at] if at < len(words) else None
     built = typer.main.get_command(app)
     core = dict(getattr(built, "commands", {}))
-    if "--all" in words or (verb is not None and verb not in core):
+    if "--all" in words[:at] or (verb is not None and verb not in core):
         add_plugin_verbs(app, frozenset(core))
         built = typer.main.get_command(app)
     _add_switches(built)
@@ -70,12 +80,10 @@ def command(words: Sequence[str]) -> Any:
 
 def application() -> typer.Typer:
     """The typer application with the core's verbs."""
-    app = typer.Typer(name="dpoframe", pretty_exceptions_enable=False, rich_markup_mode=None, invoke_without_command=False)
+    app = typer.Typer(name="dpoframe", cls=Verbs, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.callback()(_root)
     for name in VERBS:
-        module = f"dpoframe.cli.{name}"
-        if importlib.util.find_spec(module) is not None:
-            importlib.import_module(module).register(app)
+        importlib.import_module(f"dpoframe.cli.{name}").register(app)
     return app
 
 

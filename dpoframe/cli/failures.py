@@ -33,6 +33,10 @@ _REFUSED = {
 _DISK_TEXTS = ("No space left on device", "PytorchStreamWriter failed", "inline_container.cc")
 
 
+class InterruptedVerbError(Exception):
+    """Ctrl-C while a verb ran that did not handle it."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """How a command ended badly: `kind` is the error's class name, `message` what the user reads."""
@@ -74,7 +78,7 @@ def _tell(error: BaseException, words: Sequence[str]) -> int:
 def describe(error: BaseException, words: Sequence[str] = ()) -> Failure:
     """What `error` means to the user."""
     kind = type(error).__name__
-    if isinstance(error, KeyboardInterrupt) or kind == "Abort":
+    if isinstance(error, KeyboardInterrupt | InterruptedVerbError) or kind == "Abort":
         return Failure("Interrupted", _interrupted(words), INTERRUPTED)
     if isinstance(error, DpoframeError):
         faults = error.faults if isinstance(error, ConfigError) else ()

@@ -54,6 +54,7 @@ ERRORS: dict[str, tuple[BaseException, int, str]] = {
     "abort": (typer.Abort(), 130, "Interrupted"),
     "exit": (SystemExit(143), 143, ""),
     "exit-text": (SystemExit("bye"), 1, "bye"),
+    "verb-handled-interrupt-exit": (typer.Exit(130), 130, ""),
     "typer-exit": (typer.Exit(5), 5, ""),
 }
 
@@ -86,6 +87,7 @@ def test_message_and_code(case: str, failing: list[BaseException], capsys: pytes
     out, err = capsys.readouterr()
     assert out == ""
     assert fragment in err
+    assert (err == "") == (fragment == "")
     assert "Traceback" not in err
 
 
