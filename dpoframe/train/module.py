@@ -10,7 +10,7 @@ it. A loss that couples pairs is therefore computed over the whole step first, i
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import lightning
 from torch import Tensor, nn
@@ -64,6 +64,10 @@ class AlignmentModule(lightning.LightningModule):
         self.validation_parts: list[Columns] = []
         self.validation_row: dict[str, Any] = {}
 
+    def setup(self, stage: str) -> None:
+        """Takes on the run's precision before a checkpoint is loaded, which Lightning does after."""
+        self.trainer.precision_plugin.convert_module(self)
+
     def configure_optimizers(self) -> Any:
         """The recipe's optimizer and schedule."""
         optimizer = make_optimizer(self.policy.parameters(), self.settings)
@@ -71,8 +75,7 @@ class AlignmentModule(lightning.LightningModule):
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> dict[str, Any]:
         """One optimizer step: every micro-batch backward, then the update. Returns the loss and the step's row."""
-        optimizer: Any = self.optimizers()
-        schedule: Any = self.lr_schedulers()
+        optimizer, schedule = cast(tuple[Any, Any], (self.optimizers(), self.lr_schedulers()))
         optimizer.zero_grad()
         facts = self.scorer.facts(batch, self.loss_state)
         ahead = self.scorer.look_ahead(batch, facts, self.trainer.strategy)
@@ -81,18 +84,19 @@ class AlignmentModule(lightning.LightningModule):
         scores = arithmetic.to_scores(columns, facts)
         norm = clip(self.trainer, optimizer, self.settings.gradient_clip_val)
         row = metric_row(self.loss, self.hooks, "train", batch.step, columns, scores, {"grad_norm": norm})
-        if finite := is_finite(row, self.trainer):
+        if is_finite(row, self.trainer):
             self.loss_state = {name: value.detach() for name, value in self.loss.update(self.loss_state, scores).items()}
         else:
             stop_or_skip(self.settings, batch, mine, self.trainer.strategy)
             optimizer.zero_grad()  # an update without gradients changes nothing, and counts as a step
+            row["skipped"] = True
         watched = set_aside(row)
         self.progress = {"epoch": batch.epoch, "tokens": self.progress["tokens"] + watched["units"]}
-        row |= {"lr": optimizer.param_groups[0]["lr"], **self.progress}
+        row |= self.progress | {"lr": optimizer.param_groups[0]["lr"]}
         optimizer.step()
         schedule.step()
         self.reference.after_step(self.policy)
-        return {"loss": columns[arithmetic.LOSS].mean(), "row": row if finite else row | {"skipped": True}, "watched": watched}
+        return {"loss": columns[arithmetic.LOSS].mean(), "row": row, "watched": watched}
 
     def backward_pairs(self, batch: StepBatch, number: int, facts: dict[str, Tensor], ahead: LookAhead | None) -> Columns:
         """Scores one micro-batch and adds its share of the step's gradient; ranks exchange gradients after the last."""
@@ -121,8 +125,7 @@ class AlignmentModule(lightning.LightningModule):
             parts.append(arithmetic.to_columns(scores, pairs, scores.policy_chosen, terms))
         mine = arithmetic.join(parts) if parts else arithmetic.no_pairs(self.validation_parts, self.device)
         columns = arithmetic.gather(mine, batch.pairs, self.trainer.strategy)
-        losses = self.loss(arithmetic.to_scores(columns, facts))
-        self.validation_parts.append(columns | {arithmetic.LOSS: losses})
+        self.validation_parts.append(columns | {arithmetic.LOSS: self.loss(arithmetic.to_scores(columns, facts))})
 
     def on_validation_epoch_end(self) -> None:
         """Makes the validation row, over all pairs at once."""
@@ -131,7 +134,7 @@ class AlignmentModule(lightning.LightningModule):
         row = metric_row(self.loss, self.hooks, "validation", self.global_step, columns, scores, {})
         set_aside(row)
         self.validation_row = row | {"stage": "validation", **self.progress}
-        self.log_dict({f"validation/{name}": row[name] for name in ("loss", "rewards/accuracies")}, logger=False)
+        self.log_dict({f"validation/{name}": row[name] for name in ("loss", "rewards/accuracies")}, sync_dist=True)
         self.validation_parts = []
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -61,7 +61,8 @@ def gather(columns: Columns, pairs: int, strategy: Any) -> Columns:
     kind = torch.float32 if strategy.root_device.type == "mps" else torch.float64
     rows = torch.stack([columns[name].to(kind) for name in names])
     padded = torch.nn.functional.pad(rows, (0, -(-pairs // world) - rows.shape[1]))
-    everyone = strategy.all_gather(padded)
+    everyone = [torch.empty_like(padded) for _ in range(world)]
+    torch.distributed.all_gather(everyone, padded.contiguous())
     sizes = [len(range(pairs)[share(pairs, rank, world)]) for rank in range(world)]
     whole = torch.cat([everyone[rank][:, :size] for rank, size in enumerate(sizes)], dim=1)
     return dict(zip(names, whole, strict=True))

@@ -45,7 +45,7 @@ class Watch(Callback):
     ) -> None:
         """Looks at a step."""
         row, watched = outputs["row"], outputs["watched"]
-        if row["step"] == 0 and trainer.is_global_zero:
+        if row["step"] == 0 and trainer.is_global_zero and "skipped" not in row:
             self._first_step(pl_module, row, watched["absolute_margin"])
             if self.per_unit:
                 self._lengths(pl_module, batch)

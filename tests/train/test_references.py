@@ -1,0 +1,136 @@
+"""The kinds of reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch import nn
+
+from dpoframe import ConfigError, Example, hookimpl
+from dpoframe.testing.toy import ToyModality
+from dpoframe.train.cache import store_digest
+from dpoframe.train.precomputing import precompute_reference
+from dpoframe.train.reference import AdapterReference, MovingReference, copy_of
+
+
+def stored(folder: Path) -> dict[str, float]:
+    """All scores under a cache folder, by name."""
+    tables = [pq.read_table(file) for file in sorted(folder.rglob("*.parquet"))]
+    return {
+        key: value for table in tables for key, value in zip(*(table[name].to_pylist() for name in ("key", "value")), strict=True)
+    }
+
+
+@pytest.mark.parametrize("kind", ["cached", "adapter"])
+def test_kinds_that_hold_no_second_model_agree_with_the_copy(kind: str, run: Any, look: Any) -> None:
+    """Stored scores, and the adapter switched off, train as a copy of the model does."""
+    copied = run("copy", "modality.adapter=true", "data.validation=0.25")
+    other = run("other", "modality.adapter=true", "data.validation=0.25", reference={"kind": kind})
+    for stage in (None, "validation"):
+        for one, two in zip(look.rows(copied, stage), look.rows(other, stage), strict=True):
+            assert one == pytest.approx(two, rel=1e-9, abs=1e-11)
+
+
+def test_a_copy_shares_what_is_frozen() -> None:
+    """The copy holds the policy's frozen parameters themselves, own trained ones, and takes no gradient."""
+    policy = ToyModality(adapter=True).build()
+    copied = copy_of(policy)
+    shared = {name for name, value in copied.named_parameters() if value is policy.get_parameter(name)}
+    assert shared == {"embedding.weight", "head.weight", "head.bias"}
+    assert not any(value.requires_grad for value in copied.parameters())
+    assert policy.adapter.weight.requires_grad
+
+
+def test_the_moving_reference_follows_by_its_decay() -> None:
+    """R = decay r + (1 - decay) p for trained parameters."""
+    policy = ToyModality().build()
+    before = {name: value.clone() for name, value in policy.named_parameters()}
+    moving = MovingReference(copy_of(policy), policy, decay=0.75)
+    with torch.no_grad():
+        for value in policy.parameters():
+            value += 1.0
+    moving.after_step(policy)
+    for name, value in moving.model.named_parameters():
+        torch.testing.assert_close(value, 0.75 * before[name] + 0.25 * policy.get_parameter(name).detach())
+
+
+def test_the_adapter_reference_has_no_dropout_and_gives_modes_back() -> None:
+    """Scores are those of evaluation mode; each module is in its old mode afterwards."""
+    modality = ToyModality(adapter=True, dropout=0.5)
+    policy = modality.build().train()
+    policy.head.eval()
+    batch = modality.collate([Example("say", "aeiou", 0, "a"), Example("say", "bcd", 0, "a")])
+    scores = AdapterReference().score(modality, policy, batch, [])
+    modes = {name: part.training for name, part in policy.named_modules()}
+    with torch.no_grad():
+        torch.testing.assert_close(scores.value, modality.score(policy.eval(), batch).value)
+    assert modes == {"": True, "embedding": True, "head": False, "dropout": True, "adapter": True}
+
+
+def test_cached_scores_are_computed_once_for_all_run_folders(run: Any, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second run, with another loss setting and folder, computes nothing; more pairs compute only what is missing."""
+    run("first", "data.limit=12", reference={"kind": "cached"})
+    first = stored(own_cache)
+    assert len(first) == 2 * 12
+    run("second", "data.limit=12", "loss.beta=0.7", "trainer.lr=0.5", reference={"kind": "cached"})
+    assert stored(own_cache) == first
+    assert len(list(own_cache.rglob("*.parquet"))) == 1
+    run("third", reference={"kind": "cached"})
+    assert len(stored(own_cache)) == 2 * 20
+    assert len(list(own_cache.rglob("*.parquet"))) == 2
+
+
+def test_the_digest_covers_what_makes_a_score_and_nothing_else() -> None:
+    """Weights, fingerprint, details and precision change it; the same model again does not."""
+    modality = ToyModality()
+    model = modality.build()
+    same = store_digest(modality, modality.build(), [], "32-true")
+    assert store_digest(modality, model, [], "32-true") == same
+    other = nn.ModuleList([model])[0]
+    others = {
+        store_digest(modality, ToyModality(init_seed=1).build(), [], "32-true"),
+        store_digest(ToyModality(dropout=0.5), model, [], "32-true"),
+        store_digest(modality, other, ["entropy"], "32-true"),
+        store_digest(modality, model, [], "bf16-mixed"),
+    }
+    assert len(others | {same}) == 5
+
+
+def test_scores_can_be_precomputed(make_recipe: Any, host: Any, run: Any, own_cache: Path) -> None:
+    """`dpoframe data reference` leaves what training then finds, validation pairs and mismatched examples included."""
+    sections = {"loss": {"name": "kto"}, "reference": {"kind": "cached"}}
+    report = precompute_reference(make_recipe("data.validation=0.25", **sections), host)
+    assert report.computed == 20
+    again = precompute_reference(make_recipe("data.validation=0.25", **sections), host)
+    assert (again.computed, again.scores) == (0, report.scores)
+    parts = len(list(own_cache.rglob("*.parquet")))
+    run("run", "data.validation=0.25", **sections)
+    assert len(list(own_cache.rglob("*.parquet"))) == parts
+
+
+def test_no_reference_is_refused_where_the_loss_reads_one(run: Any) -> None:
+    """`none` goes with reference-free losses alone."""
+    assert run("free", loss={"name": "simpo"}, reference={"kind": "none"}).status == "finished"
+    with pytest.raises(ConfigError, match="none"):
+        run("bound", reference={"kind": "none"})
+
+
+class Untrained:
+    """A plugin whose reference has other weights."""
+
+    @hookimpl
+    def dpoframe_reference(self, modality: Any, policy: nn.Module, config: Any) -> nn.Module:
+        """A model of its own."""
+        return ToyModality(init_seed=5).build()
+
+
+def test_a_plugin_may_supply_the_reference(host: Any, run: Any, look: Any) -> None:
+    """Its module is asked before the core's copy, and the first step's check says that the two differ."""
+    host.register(Untrained(), "untrained")
+    with pytest.warns(RuntimeWarning, match="policy and reference should be equal"):
+        result = run("run", "plugins=[toy, parts, untrained]")
+    assert look.rows(result)[0]["rewards/margins"] != 0

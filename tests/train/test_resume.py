@@ -1,0 +1,122 @@
+"""A run that was broken off and resumed ends where an unbroken one ends, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from dpoframe import CheckpointError, ConfigError, hookimpl
+
+DROPOUT = "ignore:At the first step policy and reference should be equal:RuntimeWarning"
+
+
+class Interrupter(Callback):
+    """Sends this process a signal during a step."""
+
+    def __init__(self, step: int, number: int) -> None:
+        self.step, self.number = step, number
+
+    def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
+        """Sends it."""
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+class InterruptingPlugin:
+    """A plugin that interrupts the run in its third step, once."""
+
+    def __init__(self, number: int) -> None:
+        self.callback: list[Callback] = [Interrupter(2, number)]
+
+    @hookimpl
+    def dpoframe_callbacks(self, config: Any) -> list[Callback]:
+        """The callback, for the first run only."""
+        made, self.callback = self.callback, []
+        return made
+
+
+@pytest.mark.filterwarnings(DROPOUT)
+@pytest.mark.parametrize(
+    ("reference", "loss"), [("copy", "sigmoid"), ("ema", "sigmoid"), ("cached", "bco_pair"), ("copy", "kto")], ids=str
+)
+def test_an_interrupted_run_goes_on_exactly(reference: str, loss: str, host: Any, run: Any, look: Any) -> None:
+    """With dropout, a moving reference, a loss with a memory, and one that scores twice: Ctrl-C, resume, same end."""
+    sections = {"loss": {"name": loss}, "reference": {"kind": reference}}
+    changes = ("modality.dropout=0.3", "trainer.max_steps=6", "data.validation=0.25", "trainer.validate_every=3")
+    whole = run("whole", *changes, **sections)
+    host.register(InterruptingPlugin(signal.SIGINT), "interrupting")
+    broken = run("broken", *changes, "plugins=[toy, parts, interrupting]", **sections)
+    assert (broken.status, broken.exit_code, broken.steps) == ("interrupted", 130, 3)
+    assert not broken.model.exists()
+    resumed = run("broken", *changes, resume=True, **sections)
+    assert resumed.status == "finished"
+    assert look.rows(resumed) == look.rows(whole)
+    assert look.rows(resumed, "validation") == look.rows(whole, "validation")
+    assert all(torch.equal(value, look.weights(whole)[name]) for name, value in look.weights(resumed).items())
+
+
+def test_sigterm_saves_and_reports_its_number(host: Any, run: Any, tmp_path: Path) -> None:
+    """A SIGTERM ends the run after the step, with a checkpoint and exit code 143; handlers are as before."""
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    host.register(InterruptingPlugin(signal.SIGTERM), "interrupting")
+    result = run("run", "trainer.max_steps=6", "plugins=[toy, parts, interrupting]")
+    assert (result.status, result.exit_code, result.steps) == ("interrupted", 143, 3)
+    assert (tmp_path / "run" / "checkpoints" / "step-00000003.ckpt").is_file()
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+@pytest.mark.filterwarnings("ignore:The checkpoint .* is passed over:RuntimeWarning")
+def test_a_broken_checkpoint_is_passed_over(run: Any, look: Any, tmp_path: Path) -> None:
+    """With the newest checkpoint cut off, the run goes on from the one before and still ends the same."""
+    whole = run("whole", "trainer.max_steps=6", "trainer.save_every=2")
+    shutil.rmtree(whole.model)
+    newest = tmp_path / "whole" / "checkpoints" / "step-00000006.ckpt"
+    expected = look.rows(whole)
+    newest.write_bytes(newest.read_bytes()[:-100])
+    resumed = run("whole", "trainer.max_steps=6", "trainer.save_every=2", resume=True)
+    assert look.rows(resumed) == expected
+    assert resumed.status == "finished"
+
+
+def test_a_run_that_ended_before_its_export_only_exports(run: Any, look: Any) -> None:
+    """Killed between the last checkpoint and the model: resuming writes the model and no further row."""
+    whole = run("whole")
+    before, kept = look.rows(whole), look.weights(whole)
+    shutil.rmtree(whole.model)
+    run("whole", resume=True)
+    assert look.rows(whole) == before
+    assert all(torch.equal(value, kept[name]) for name, value in look.weights(whole).items())
+
+
+def test_resume_is_refused_where_it_makes_no_sense(run: Any) -> None:
+    """No run, a finished run, another recipe, a folder in use: each says what to do."""
+    with pytest.raises(CheckpointError, match="no run to resume"):
+        run("nothing", resume=True)
+    done = run("done")
+    with pytest.raises(CheckpointError, match="is finished"):
+        run("done", resume=True)
+    with pytest.raises(ConfigError, match="a run in .* already, which is finished"):
+        run("done")
+    shutil.rmtree(done.model)
+    with pytest.raises(ConfigError, match=r"trainer\.lr: the run has 0\.02, the recipe now says 0\.5"):
+        run("done", "trainer.lr=0.5", resume=True)
+
+
+def test_two_ranks_resume_exactly(run: Any, look: Any, tmp_path: Path) -> None:
+    """Each rank takes its own generator's state back."""
+    changes = ("trainer.max_steps=4", "trainer.save_every=2", "trainer.devices=2", "trainer.strategy=ddp_fork")
+    whole = run("whole", *changes)
+    expected, kept = look.rows(whole), look.weights(whole)
+    shutil.rmtree(whole.model)
+    for left in (tmp_path / "whole" / "checkpoints").glob("step-00000004.*"):
+        left.unlink()
+    run("whole", *changes, resume=True)
+    assert look.rows(whole) == expected
+    assert all(torch.equal(value, kept[name]) for name, value in look.weights(whole).items())
