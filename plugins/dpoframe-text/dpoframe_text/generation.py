@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from dpoframe import MachineError, Request, Sample, generator
 from dpoframe_text.adapters import merged
+from dpoframe_text.decoding import can_drop_rows, write
 from dpoframe_text.quiet import quiet
 from dpoframe_text.settings import GenerationSettings
 from dpoframe_text.tokens import Encoder, Ids
@@ -88,16 +89,43 @@ def _samples(model: Any, encoder: Encoder, jobs: Sequence[Job]) -> list[Sample]:
     device = next(model.parameters()).device
     ids = torch.tensor([[pad] * (width - len(job.prompt)) + list(job.prompt) for job in jobs], device=device)
     mask = torch.tensor([[0] * (width - len(job.prompt)) + [1] * len(job.prompt) for job in jobs], device=device)
+    processors = _processors(settings, mask, [job.request.seed for job in jobs])
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
     with torch.no_grad(), quiet():
-        written = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            generation_config=_config(settings, ends, pad),
-            logits_processor=_processors(settings, mask, [job.request.seed for job in jobs]),
-            stopping_criteria=StoppingCriteriaList([_StopStrings(encoder, settings.stop, width)] if settings.stop else []),
-        )
-    rows = written[:, width:].tolist()
+        if can_drop_rows(base):
+            rows = write(base, ids, mask, settings.max_new_tokens, _chooser(processors), _ender(encoder, settings.stop, ends))
+        else:
+            stop = StoppingCriteriaList([_StopStrings(encoder, settings.stop, width)] if settings.stop else [])
+            config = _config(settings, ends, pad)
+            written = model.generate(
+                input_ids=ids, attention_mask=mask, generation_config=config, logits_processor=processors, stopping_criteria=stop
+            )
+            rows = written[:, width:].tolist()
     return [_sample(encoder, job, row, ends) for job, row in zip(jobs, rows, strict=True)]
+
+
+def _chooser(processors: LogitsProcessorList) -> Callable[[Tensor, Tensor, Sequence[int]], Tensor]:
+    """The likeliest token after the processors; those that know rows are told which rows are left."""
+
+    def choose(ids: Tensor, logits: Tensor, rows: Sequence[int]) -> Tensor:
+        for processor in processors:
+            if isinstance(processor, _RowNoise | _WithoutPadding):
+                processor.rows = list(rows)
+        scored: Tensor = processors(ids, logits)
+        return scored.argmax(-1)
+
+    return choose
+
+
+def _ender(encoder: Encoder, stop: Sequence[str], ends: Sequence[int]) -> Callable[[Sequence[int]], bool]:
+    """Whether an answer is complete: by an end token, or by a stop string in its last tokens."""
+    tail = _tail(stop)
+    return lambda row: row[-1] in ends or (bool(stop) and _first_stop(encoder.decode((), row[-tail:]), stop) is not None)
+
+
+def _tail(stop: Sequence[str]) -> int:
+    """How many tokens to look at: a stop string is at most as many tokens as bytes; what was seen before is known."""
+    return max((len(text.encode()) for text in stop), default=0) + 1
 
 
 def _sample(encoder: Encoder, job: Job, row: Sequence[int], ends: Sequence[int]) -> Sample:
@@ -181,9 +209,12 @@ class _RowNoise(LogitsProcessor):
 
     def __init__(self, seeds: Sequence[int]) -> None:
         self.generators = [generator(seed) for seed in seeds]
+        self.rows = list(range(len(seeds)))
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        uniform = [torch.rand(scores.shape[1], generator=one, dtype=torch.float64) for one in self.generators]
+        uniform = [
+            torch.rand(scores.shape[1], generator=one, dtype=torch.float64) for one in (self.generators[row] for row in self.rows)
+        ]
         noise = -torch.log(-torch.log(torch.stack(uniform).clamp_min(1e-300)))
         return scores.float() + noise.to(scores.device, torch.float32)
 
@@ -192,12 +223,13 @@ class _WithoutPadding(LogitsProcessor):
     """Hides padding from a processor that looks at the tokens so far, by repeating the row's last token in its place."""
 
     def __init__(self, inner: Any, mask: Tensor) -> None:
-        self.inner, self.padding = inner, mask == 0
+        self.inner, self.padding, self.rows = inner, mask == 0, list(range(len(mask)))
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         seen = input_ids.clone()
-        head = seen[:, : self.padding.shape[1]]
-        head[self.padding] = seen[:, -1:].expand_as(head)[self.padding]
+        padding = self.padding[self.rows]
+        head = seen[:, : padding.shape[1]]
+        head[padding] = seen[:, -1:].expand_as(head)[padding]
         penalised: Tensor = self.inner(seen, scores)
         return penalised
 
@@ -206,9 +238,7 @@ class _StopStrings(StoppingCriteria):
     """Ends a row when its answer holds a stop string."""
 
     def __init__(self, encoder: Encoder, stop: Sequence[str], width: int) -> None:
-        # A stop string is at most as many tokens as bytes; what was looked at before need not be looked at again.
-        self.encoder, self.stop, self.width = encoder, stop, width
-        self.tail = max(len(text.encode()) for text in stop) + 1
+        self.encoder, self.stop, self.width, self.tail = encoder, stop, width, _tail(stop)
 
     def __call__(self, input_ids: Tensor, scores: Any, **unused: Any) -> Tensor:
         rows = input_ids[:, max(self.width, input_ids.shape[1] - self.tail) :].tolist()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import collections
+import functools
 
 import pytest
 import torch
 from dpoframe_text import generation
+from dpoframe_text.decoding import can_drop_rows
 from dpoframe_text.modality import LoraSection, TextModality
 from dpoframe_text.settings import GenerationSettings
 
@@ -70,6 +72,44 @@ def test_greedy_is_transformers_own(modality, model, stories):
                 repetition_penalty=penalty,
             )
             assert found[str(number)].response == modality.encoder.decode(ids, written[0, len(ids) :].tolist())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_new_tokens": 25, "stop": ["."], "repetition_penalty": 1.2},
+        {"max_new_tokens": 25, "temperature": 0.9, "top_k": 30, "stop": [".", "a"]},
+    ],
+)
+def test_dropping_rows_changes_no_answer(modality, model, settings, monkeypatch):
+    """Rows leave the batch as their answers end; with all of them kept to the end, by transformers, answers are the same."""
+    rows = []
+    inner = model.forward
+
+    def watched(*args, **options):
+        rows.append(len(options["input_ids"]))
+        return inner(*args, **options)
+
+    monkeypatch.setattr(model, "forward", functools.wraps(inner)(watched))
+    dropping = answers(modality, model, settings)
+    assert len(set(rows)) > 2
+    monkeypatch.setattr(generation, "can_drop_rows", lambda model: False)
+    assert answers(modality, model, settings) == dropping
+
+
+def test_models_without_plain_caches_go_through_transformers(tmp_path, tiny):
+    """A model with a state in place of keys and values writes as well, alone or in a batch."""
+    from transformers import MambaConfig, MambaForCausalLM
+
+    tokenizer = TextModality(model=str(tiny)).encoder.tokenizer
+    config = MambaConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, state_size=4, eos_token_id=1)
+    MambaForCausalLM(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    modality = TextModality(model=str(tmp_path))
+    model = modality.build()
+    assert not can_drop_rows(model)
+    found = answers(modality, model, {"max_new_tokens": 4}, ["the cat", "a dog and a cat"])
+    assert {sample.detail["length"] for sample in found.values()} <= {1.0, 2.0, 3.0, 4.0}
 
 
 def test_seeds_draw_from_the_models_distribution(modality, model):
