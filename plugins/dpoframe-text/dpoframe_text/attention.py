@@ -51,7 +51,8 @@ class Segments:
 
     def split(self, query: Tensor, key: Tensor, value: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Queries, keys and values of each segment that has queries, from those of the row."""
-        pieces = zip(query.split(self.query_sizes, 2), key.split(self.key_sizes, 2), value.split(self.key_sizes, 2), strict=True)
+        parts = ((query, self.query_sizes), (key, self.key_sizes), (value, self.key_sizes))
+        pieces = zip(*(torch.split(row, sizes, 2) for row, sizes in parts), strict=True)
         for (one, keys, values), prompt in zip(pieces, self.prompts, strict=True):
             if prompt is None:
                 head_keys, head_values = keys, values
@@ -103,7 +104,7 @@ def attend(
     """Attention of a flat row: query (1, heads, queries, d), key and value (1, key heads, T, d) to (1, queries, heads, d)."""
     if _varlen_fits(query, value, dropout):
         return _by_varlen(query, key, value, segments, scaling, window)
-    options = {"scale": scaling, "dropout_p": dropout, "enable_gqa": query.shape[1] != key.shape[1]}
+    options: dict[str, Any] = {"scale": scaling, "dropout_p": dropout, "enable_gqa": query.shape[1] != key.shape[1]}
     outputs = []
     for one, keys, values in segments.split(query, key, value):
         mask = segments.mask(one.shape[2], keys.shape[2], window, one)
@@ -112,7 +113,7 @@ def attend(
     return torch.cat(outputs, 1)
 
 
-def attach_attention(model: nn.Module) -> None:
+def attach_attention(model: Any) -> None:
     """Registers the segment attention with transformers and selects it on a causal language model; idempotent.
 
     Models whose attention transformers cannot exchange are left as they are; `dpoframe_text.support.reason` says so.
@@ -193,7 +194,7 @@ def _by_varlen(query: Tensor, key: Tensor, value: Tensor, segments: Segments, sc
     query_ends, key_ends, gather = segments.varlen(query.device)
     flat = [x[0].transpose(0, 1) for x in (query, key, value)]
     longest = [size + (prompt or 0) for size, prompt in zip(segments.key_sizes, segments.prompts, strict=True)]
-    output = varlen_attn(
+    output: Any = varlen_attn(
         flat[0].contiguous(),
         flat[1][gather],
         flat[2][gather],
@@ -205,4 +206,4 @@ def _by_varlen(query: Tensor, key: Tensor, value: Tensor, segments: Segments, sc
         window_size=(-1 if window is None else window - 1, 0),
         enable_gqa=query.shape[1] != key.shape[1],
     )
-    return output.unsqueeze(0)
+    return torch.unsqueeze(output, 0)

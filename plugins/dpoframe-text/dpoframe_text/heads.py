@@ -40,7 +40,7 @@ class Parts:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(rows, D) to (rows, V) float32, as the model's own forward forms them."""
-        logits = self.head(hidden)
+        logits: Tensor = self.head(hidden)
         if self.multiplier != 1.0:
             logits = logits * self.multiplier
         if self.softcap is not None:
@@ -48,7 +48,7 @@ class Parts:
         return logits if logits.dtype == torch.float64 else logits.float()
 
 
-def take_apart(model: nn.Module) -> Parts | None:
+def take_apart(model: Any) -> Parts | None:
     """Transformer and head of a causal language model, through peft's wrappers; None where they cannot be told apart."""
     base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
     decoder = getattr(base, getattr(base, "base_model_prefix", "") or "-", None)

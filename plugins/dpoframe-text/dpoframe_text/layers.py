@@ -27,11 +27,11 @@ _ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm"}
 _MLP = {"gate_proj", "up_proj", "down_proj", "act_fn"}
 
 
-def fits(decoder: nn.Module) -> bool:
+def fits(decoder: Any) -> bool:
     """Whether the transformer is of a known family, with nothing added to its layers and nobody listening to them."""
     if type(decoder).__name__ not in FAMILIES or _children(decoder) != {"embed_tokens", "layers", "norm", "rotary_emb"}:
         return False
-    return all(_layer_fits(layer) for layer in decoder.layers) and not _watched(decoder) and not _watched(decoder.norm)  # type: ignore[arg-type, union-attr]
+    return all(_layer_fits(layer) for layer in decoder.layers) and not _watched(decoder) and not _watched(decoder.norm)
 
 
 def run(decoder: Any, input_ids: Tensor, position_ids: Tensor, trees: tuple[Tree, ...], skip: bool) -> Tensor:
@@ -83,8 +83,11 @@ def _layer(layer: Any, row: _Row, state: Tensor) -> Tensor:
     query = rotate(_headed(attention, "q", asked), cosine, sine)
     key = rotate(_headed(attention, "k", seen), row.cosine, row.sine)
     value = _headed(attention, "v", seen)
+    query, key, value = (tensor.unsqueeze(0).transpose(1, 2) for tensor in (query, key, value))
     mixed = attend(
-        *(tensor.unsqueeze(0).transpose(1, 2) for tensor in (query, key, value)),
+        query,
+        key,
+        value,
         row.segments,
         scaling=attention.scaling,
         window=_window(attention),
@@ -93,7 +96,8 @@ def _layer(layer: Any, row: _Row, state: Tensor) -> Tensor:
     state = state + attention.o_proj(mixed.flatten(2)[0])
     mlp = layer.mlp
     seen = norm(layer.post_attention_layernorm, state)
-    return state + mlp.down_proj(gate(mlp.act_fn, mlp.gate_proj(seen), mlp.up_proj(seen)))
+    added: Tensor = mlp.down_proj(gate(mlp.act_fn, mlp.gate_proj(seen), mlp.up_proj(seen)))
+    return state + added
 
 
 def _window(attention: Any) -> int | None:
@@ -111,12 +115,11 @@ def _headed(attention: Any, which: str, state: Tensor) -> Tensor:
 
 def norm(module: Any, state: Tensor) -> Tensor:
     """The module's root-mean-square norm; in one piece in float32 on a CPU, where no other fused form exists."""
-    weight = getattr(module, "weight", None)
     simple = type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon") and not _watched(module)
-    if not simple or state.device.type != "cpu" or state.dtype != torch.float32 or weight.dtype != torch.float32:
+    if not simple or state.device.type != "cpu" or not state.dtype == module.weight.dtype == torch.float32:
         out: Tensor = module(state)
         return out
-    normed: Tensor = _Norm.apply(state, weight, module.variance_epsilon)
+    normed: Tensor = _Norm.apply(state, module.weight, module.variance_epsilon)  # type: ignore[no-untyped-call]
     return normed
 
 
@@ -125,12 +128,12 @@ def gate(activation: nn.Module, gated: Tensor, up: Tensor) -> Tensor:
     if type(activation).__name__ not in ("SiLU", "SiLUActivation") or _watched(activation) or gated.dtype != up.dtype:
         out: Tensor = activation(gated) * up
         return out
-    return _Gate.apply(gated, up)  # type: ignore[no-any-return]
+    return _Gate.apply(gated, up)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def rotate(state: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     """Rotary position embedding of (T, heads, d) by (T, 1, d / 2) (Su et al. 2021, arXiv 2104.09864), halves paired."""
-    return _Rotation.apply(state, cosine, sine)  # type: ignore[no-any-return]
+    return _Rotation.apply(state, cosine, sine)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _Norm(torch.autograd.Function):
@@ -141,7 +144,7 @@ class _Norm(torch.autograd.Function):
         size = state.shape[-1]
         scale = torch.linalg.vector_norm(state, dim=-1, keepdim=True).square_().div_(size).add_(epsilon).rsqrt_()
         ctx.save_for_backward(state, weight, scale)
-        return (state * scale).mul_(weight)
+        return (state * scale).mul_(weight)  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:

@@ -73,7 +73,7 @@ def row_logps(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tens
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
     with torch.autocast(kind, enabled=False):
         needs = torch.is_grad_enabled()
-        logps, collision = _RowLogps.apply(hidden.to(dtype), weight, bias, targets, tiles, dtype, needs)
+        logps, collision = _RowLogps.apply(hidden.to(dtype), weight, bias, targets, tiles, dtype, needs)  # type: ignore[no-untyped-call]
     return logps, collision if tiles.collision else None
 
 

@@ -56,6 +56,7 @@ def score_packed(
     parts = take_apart(model)
     if batch.packed and (parts is None or reason(parts) is not None):
         batch = unpack(batch)
+    collision: Tensor | None
     if parts is None or not response_only:
         logps, collision = _all_logits(model, batch)
     else:
@@ -117,6 +118,7 @@ def _packed_inputs(batch: PackedBatch) -> dict[str, Any]:
 
 def _hidden_rows(parts: Parts, batch: PackedBatch, last_layer_skip: bool) -> Tensor:
     """(H, D) last hidden state of every predicting position."""
+    state: Tensor
     if batch.packed and last_layer_skip and direct(parts):
         state = layers.run(parts.decoder, batch.input_ids, batch.position_ids, batch.trees, skip=True)
         place = batch.rows.new_empty(batch.input_ids.shape[1])
@@ -128,7 +130,8 @@ def _hidden_rows(parts: Parts, batch: PackedBatch, last_layer_skip: bool) -> Ten
         inputs |= _packed_inputs(batch)
     else:
         inputs["attention_mask"] = batch.attention_mask
-    return parts.decoder(**inputs).last_hidden_state.flatten(0, 1)[batch.rows]
+    state = parts.decoder(**inputs).last_hidden_state.flatten(0, 1)
+    return state[batch.rows]
 
 
 def _head(
