@@ -146,11 +146,17 @@ class Counting(ReporterSession):
 @pytest.mark.parametrize(("where", "message"), [("start", "OSError: no line"), ("log", "ValueError: bad row")])
 def test_a_reporter_that_raises_is_told_of_once_and_left_out(where: str, message: str, info: RunInfo) -> None:
     """One warning with its name and error; the others go on."""
-    with pytest.warns(RuntimeWarning, match=message) as caught:
+    counting = Counting()
+
+    def report_all() -> None:
         live = Reporters.open([("breaking", Breaking(where))], info)
-        live.sessions["counting"] = Counting()
+        live.sessions["counting"] = counting
         for row in ROWS:
             live.log(row)
         live.finish("finished")
+
+    with pytest.warns(RuntimeWarning, match=message) as caught:
+        report_all()
     assert len(caught) == 1
+    assert counting.rows == len(ROWS)
     assert "'breaking'" in str(caught[0].message)

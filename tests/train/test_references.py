@@ -52,7 +52,7 @@ def test_the_moving_reference_follows_by_its_decay() -> None:
     moving = MovingReference(copy_of(policy), policy, decay=0.75)
     with torch.no_grad():
         for value in policy.parameters():
-            value += 1.0
+            value.add_(1.0)
     moving.after_step(policy)
     for name, value in moving.model.named_parameters():
         torch.testing.assert_close(value, 0.75 * before[name] + 0.25 * policy.get_parameter(name).detach())

@@ -102,7 +102,7 @@ def test_resume_is_refused_where_it_makes_no_sense(run: Any) -> None:
     done = run("done")
     with pytest.raises(CheckpointError, match="is finished"):
         run("done", resume=True)
-    with pytest.raises(ConfigError, match="a run in .* already, which is finished"):
+    with pytest.raises(ConfigError, match=r"a run in .* already, which is finished"):
         run("done")
     shutil.rmtree(done.model)
     with pytest.raises(ConfigError, match=r"trainer\.lr: the run has 0\.02, the recipe now says 0\.5"):

@@ -146,9 +146,9 @@ def test_trainer_arguments_pass_through_and_the_runs_own_are_refused(run: Any, t
     """`trainer.lightning` reaches lightning.Trainer; what dpoframe decides is an error that names each key."""
     assert run("deterministic", "trainer.lightning={deterministic: true}").status == "finished"
     torch.use_deterministic_algorithms(False)
-    with pytest.raises(ConfigError, match="use_distributed_sampler.*is set by dpoframe"):
+    with pytest.raises(ConfigError, match=r"use_distributed_sampler.*is set by dpoframe"):
         run("own", "trainer.lightning={use_distributed_sampler: true}")
-    with pytest.raises(ConfigError, match="wings.*no argument of lightning.Trainer"):
+    with pytest.raises(ConfigError, match=r"wings.*no argument of lightning.Trainer"):
         run("unknown", "trainer.lightning={wings: 2}")
 
 
