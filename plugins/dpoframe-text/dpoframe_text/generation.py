@@ -111,7 +111,7 @@ def _chooser(processors: LogitsProcessorList) -> Callable[[Tensor, Tensor, Seque
         for processor in processors:
             if isinstance(processor, _RowNoise | _WithoutPadding):
                 processor.rows = list(rows)
-        scored: Tensor = processors(ids, logits)
+        scored: Tensor = processors(ids, logits)  # type: ignore[arg-type]  # every integer tensor of ids is a LongTensor
         return scored.argmax(-1)
 
     return choose
