@@ -134,17 +134,18 @@ def _difference(
         return None
     clusters = [sample.rpartition("#")[0] or sample for sample in pairs]
     before, after = [first for first, _ in pairs.values()], [second for _, second in pairs.values()]
-    binary = all(value in (0.0, 1.0) for value in [*before, *after])
+    share = (scale["low"], scale["high"]) == (0.0, 1.0)
+    binary = share and all(value in (0.0, 1.0) for value in [*before, *after])
     gained = sum(1 for first, second in pairs.values() if first < second) if binary else None
     lost = sum(1 for first, second in pairs.values() if first > second) if binary else None
     lone = len(set(clusters)) == len(clusters)
-    difference = paired_difference(before, after, clusters)
+    difference = paired_difference(before, after, clusters, share=share)
     return Difference(
         metric=metric,
         unit=scale["unit"],
         better=scale["better"],
-        before=mean_interval(before, clusters),
-        after=mean_interval(after, clusters),
+        before=mean_interval(before, clusters, share=share),
+        after=mean_interval(after, clusters, share=share),
         difference=difference,
         gained=gained,
         lost=lost,

@@ -101,7 +101,7 @@ def render(run: Run) -> str:
 
 def lead_sentence(comparison: Comparison) -> str:
     """What came out, in a sentence, from the intervals alone."""
-    aims = [one for one in comparison.differences if not is_health(one) and "/" not in one.metric]
+    aims = [one for one in comparison.differences if not is_health(comparison, one) and "/" not in one.metric]
     better = [one.metric for one in aims if one.verdict == "better"]
     worse = [one.metric for one in comparison.differences if one.verdict == "worse"]
     unclear = [one.metric for one in aims if one.verdict == "no clear difference"]
@@ -113,9 +113,10 @@ def lead_sentence(comparison: Comparison) -> str:
     return " ".join(filter(None, parts))
 
 
-def is_health(difference: Difference) -> bool:
-    """Whether a metric watches for damage rather than for the aim: one that is not better when higher."""
-    return difference.better != "higher"
+def is_health(comparison: Comparison, one: Difference) -> bool:
+    """Whether a metric watches for damage rather than for the aim: its evaluator's first is not better when higher."""
+    first = next((other for other in comparison.differences if other.metric == one.metric.partition("/")[0]), one)
+    return first.better != "higher"
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -140,7 +141,7 @@ def _facts(run: Run) -> list[tuple[str, Any]]:
     known = {
         "model": modality.get("model") or modality.get("name"),
         "loss": " + ".join(named),
-        "steps": run.rows[-1].get("step") if run.rows else None,
+        "logged steps": len({row["step"] for row in run.rows if row.get("stage", "train") == "train" and "step" in row}) or None,
         "pairs a step": trainer.get("batch_size"),
         "training pairs": run.data.get("train"),
         "seed": recipe.get("seed"),

@@ -238,12 +238,16 @@ def _verdict(evaluator: Evaluator, row: Row) -> Score:
 
 def _metrics(evaluator: Evaluator, scores: Sequence[Score]) -> dict[str, Metric]:
     found = {}
-    for name in evaluator.spec.metrics:
+    for name, scale in evaluator.spec.metrics.items():
         known = [(one.values[name], one.id.rpartition("#")[0] or one.id) for one in scores if one.values and name in one.values]
         if not known and name != evaluator.spec.primary:
             continue
         values, clusters = [value for value, _ in known], [cluster for _, cluster in known]
-        interval = mean_interval(values, clusters) if known else Interval(math.nan, math.nan, math.nan, math.nan, 0)
+        interval = (
+            mean_interval(values, clusters, share=(scale.low, scale.high) == (0.0, 1.0))
+            if known
+            else Interval(math.nan, math.nan, math.nan, math.nan, 0)
+        )
         found[metric_id(evaluator, name)] = Metric(metric_id(evaluator, name), interval, len(scores) - len(known))
     return found
 

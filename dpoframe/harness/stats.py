@@ -75,28 +75,35 @@ def cluster_stderr(values: Sequence[float], clusters: Sequence[Hashable], *, sma
     return math.sqrt(variance)
 
 
-def mean_interval(values: Sequence[float], clusters: Sequence[Hashable]) -> Interval:
+def mean_interval(values: Sequence[float], clusters: Sequence[Hashable], *, share: bool = True) -> Interval:
     """The interval that fits the values: Wilson for one yes-or-no a cluster, t for one number, cluster-robust t for several.
 
-    `clusters` names the unit each value belongs to (the prompt); `n` of the result is the number of clusters.
+    `clusters` names the unit each value belongs to (the prompt); `n` of the result is the number of clusters. `share`
+    says that the values are bounded by 0 and 1; where not, zeros and ones are numbers like any other.
     """
     count = len(set(clusters))
     if count == len(values):
-        return wilson(sum(values), count) if _binary(values) else t_interval(values)
+        return wilson(sum(values), count) if share and _binary(values) else t_interval(values)
     mean = float(np.mean(np.asarray(values, dtype=np.float64)))
     if count < 2:
         return Interval(mean, math.nan, math.nan, math.nan, count)
     return _around(mean, cluster_stderr(values, clusters, small_sample=True), count)
 
 
-def paired_difference(before: Sequence[float], after: Sequence[float], clusters: Sequence[Hashable]) -> Interval:
-    """Mean of `after - before` over clusters, each cluster counting once.
+def paired_difference(
+    before: Sequence[float], after: Sequence[float], clusters: Sequence[Hashable], *, share: bool = True
+) -> Interval:
+    """Mean of `after - before` over clusters, each cluster counting once; `share` as in `mean_interval`.
 
-    Yes-or-no values, one a cluster, take Newcombe's score interval for paired shares; everything else the BCa
-    bootstrap over clusters (Efron 1987) with a fixed seed. Where all clusters differ by the same amount nothing can
-    be resampled, and the t interval, of width 0, is given.
+    Where `before` is one constant (the base compared with itself) the interval is that of `after`, moved. Yes-or-no
+    values, one a cluster, take Newcombe's score interval for paired shares; everything else the BCa bootstrap over
+    clusters (Efron 1987) with a fixed seed. Where all clusters differ by the same amount nothing can be resampled, and
+    the t interval, of width 0, is given.
     """
-    if len(set(clusters)) == len(clusters) and _binary(before) and _binary(after):
+    lone = len(set(clusters)) == len(clusters)
+    if lone and len(set(before)) == 1 and before[0] not in (0.0, 1.0):
+        return _moved(mean_interval(after, clusters, share=share), -before[0])
+    if lone and share and _binary(before) and _binary(after):
         return newcombe(before, after)
     differences = _cluster_means(np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64), clusters)
     plain = t_interval(differences.tolist())
@@ -147,6 +154,10 @@ def _normal_quantile() -> float:
 def _around(mean: float, stderr: float, n: int) -> Interval:
     half = float(stats.t.ppf(0.5 + LEVEL / 2, n - 1)) * stderr
     return Interval(mean, mean - half, mean + half, stderr, n)
+
+
+def _moved(one: Interval, by: float) -> Interval:
+    return Interval(one.value + by, one.low + by, one.high + by, one.stderr, one.n)
 
 
 def _binary(values: Sequence[float]) -> bool:

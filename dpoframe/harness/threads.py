@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-_TRIES = 5
+_TRIES = 3
 _ROWS, _WIDTH = 256, 1536
 
 
@@ -16,14 +16,22 @@ def quickest_threads(limit: int | None = None) -> int:
     """
     import torch
 
-    cores = limit or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else limit or os.cpu_count() or 1
+    cores = limit or _cores()
     counts = sorted({1, *(2**power for power in range(1, 8) if 2**power <= cores), cores})
     kept = torch.get_num_threads()
+    times: dict[int, float] = {}
     try:
-        times = {count: _seconds(count) for count in counts}
+        for count in counts:
+            times[count] = _seconds(count)
     finally:
         torch.set_num_threads(kept)
     return min(times, key=lambda count: times[count])
+
+
+def _cores() -> int:
+    """Cores this process may use."""
+    cores: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores
 
 
 def _seconds(threads: int) -> float:

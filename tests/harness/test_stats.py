@@ -131,6 +131,20 @@ def test_equal_differences_have_width_zero() -> None:
     assert not same.excludes(0.0)
 
 
+def test_constant_base_keeps_the_uncertainty() -> None:
+    """Against a base that is one half by definition, 72 of 72 is +.5 with Wilson's uncertainty, not with none."""
+    got = stats.paired_difference([0.5] * 72, [1.0] * 72, range(72))
+    expected = stats.wilson(72, 72)
+    assert (got.value, got.low, got.high) == pytest.approx((0.5, expected.low - 0.5, 0.5))
+    assert got.low < 0.46
+
+
+def test_zeros_that_are_no_shares() -> None:
+    """Zeros of an open scale (margins in nats) are numbers: their interval is [0, 0], not Wilson's."""
+    got = stats.mean_interval([0.0] * 9, range(9), share=False)
+    assert (got.low, got.high) == (0.0, 0.0)
+
+
 def test_one_value_has_no_interval() -> None:
     """A single value gives its mean and unknown bounds, which exclude nothing."""
     got = stats.mean_interval([2.5], ["a"])
