@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,9 +131,11 @@ def after(
 
 def _untrained(model: nn.Module) -> tuple[nn.Module, bool]:
     """What stands for the model before training, while `model` itself is trained, and whether its adapter must be off."""
-    if hasattr(model, "disable_adapter"):
-        return model, True
-    return copy.deepcopy(model), False
+    from dpoframe.train.reference import copy_of
+
+    # A class may offer `disable_adapter` where no adapter is on: only one whose weights are frozen keeps the base.
+    adapted = hasattr(model, "disable_adapter") and any(not parameter.requires_grad for parameter in model.parameters())
+    return (model, True) if adapted else (copy_of(model), False)
 
 
 def _name(recipe: Recipe) -> str:

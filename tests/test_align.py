@@ -1,0 +1,103 @@
+"""The whole story on a toy model: evaluated, aligned, evaluated again, compared, reported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpoframe.align import align
+from dpoframe.config import load_recipe
+from dpoframe.errors import ConfigError
+from dpoframe.harness import EvalFolder
+from dpoframe.plugins import PluginHost, using
+from dpoframe.testing import toy
+
+SUITE = """
+name: small
+version: 1
+prompts: [say a, say b, say c, say d]
+pairs: {name: toy, count: 24, seed: 7}
+generation: {max_new_tokens: 8}
+evaluators: [finished, base_logp, preference_accuracy, reward_margin, response_length]
+"""
+
+
+@pytest.fixture
+def plugins() -> Iterator[PluginHost]:
+    """The core and the toy."""
+    made = PluginHost([])
+    made.register(toy, "toy")
+    with using(made):
+        yield made
+
+
+def recipe(folder: Path, **modality: Any) -> Any:
+    """A recipe of a few toy steps that is evaluated on the suite above."""
+    (folder / "small.yaml").write_text(SUITE)
+    return load_recipe(
+        {
+            "modality": {"name": "toy", **modality},
+            "data": {"name": "toy", "count": 32},
+            "loss": {"name": "sigmoid", "beta": 0.5},
+            "trainer": {"max_steps": 12, "batch_size": 8, "lr": 0.05, "accelerator": "cpu", "devices": 1},
+            "evaluate": [str(folder / "small.yaml")],
+        }
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*chosen response is the:RuntimeWarning")  # what the check says of the toy's lengths
+@pytest.mark.parametrize("adapter", [False, True])
+def test_the_whole_story(tmp_path: Path, plugins: PluginHost, adapter: bool) -> None:
+    """Base and aligned are evaluated on the same requests; held-out accuracy rises from one half; the report is written."""
+    done = align(recipe(tmp_path, adapter=adapter), tmp_path / "run", host=plugins)
+    comparison = done.comparisons[0]
+    assert comparison["preference_accuracy"].before.value == 0.5
+    assert comparison["preference_accuracy"].after.value > 0.7
+    assert comparison["reward_margin"].verdict == "better"
+    assert (done.status, done.exit_code, done.steps) == ("finished", 0, 12)
+    assert done.report == tmp_path / "run" / "report.html"
+    assert done.final["eval/small.preference_accuracy"] == comparison["preference_accuracy"].after.value
+    before, after = tmp_path / "run" / "base" / "eval" / "small", tmp_path / "run" / "eval" / "small"
+    assert [row.id for row in EvalFolder(before).samples()] == [row.id for row in EvalFolder(after).samples()]
+    assert json.loads((after / "results.json").read_text())["complete"] is True
+
+
+@pytest.mark.filterwarnings("ignore:.*chosen response is the:RuntimeWarning")  # what the check says of the toy's lengths
+def test_goes_on_after_training(tmp_path: Path, plugins: PluginHost) -> None:
+    """A run that was cut off while the aligned model was evaluated is finished by --resume, to the same results."""
+    first = align(recipe(tmp_path), tmp_path / "run", host=plugins)
+    file = tmp_path / "run" / "eval" / "small" / "results.json"
+    written = file.read_bytes()
+    for path in (file, tmp_path / "run" / "eval" / "small" / "samples.jsonl", tmp_path / "run" / "report.html"):
+        path.unlink()
+    again = align(recipe(tmp_path), tmp_path / "run", resume=True, host=plugins)
+    assert file.read_bytes() == written
+    assert again.comparisons[0].differences == first.comparisons[0].differences
+    assert again.report is not None
+    assert again.report.is_file()
+
+
+@pytest.mark.filterwarnings("ignore:.*chosen response is the:RuntimeWarning")  # what the check says of the toy's lengths
+def test_progress_covers_every_stage(tmp_path: Path, plugins: PluginHost) -> None:
+    """Progress is told of every stage, in order, and each ends at its total."""
+    told: list[tuple[str, int, int]] = []
+    align(recipe(tmp_path), tmp_path / "run", host=plugins, progress=lambda *what: told.append(what))
+    stages = list(dict.fromkeys(stage for stage, _, _ in told))
+    heads = ["base/generate", "base/answers", "base/pairs", "train", "aligned/generate", "aligned/answers", "aligned/pairs"]
+    assert stages == heads
+    last = {stage: (done, total) for stage, done, total in told}
+    assert all(done == total for done, total in last.values())
+
+
+def test_bad_suite_comes_before_weights(tmp_path: Path, plugins: PluginHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A suite with a fault stops the run before a model is built, and nothing is written."""
+    made = recipe(tmp_path)
+    (tmp_path / "small.yaml").write_text(SUITE.replace("finished", "finishd"))
+    monkeypatch.setattr(toy.ToyModality, "build", lambda self: pytest.fail("the model was built"))
+    with pytest.raises(ConfigError, match="finishd"):
+        align(made, tmp_path / "run", host=plugins)
+    assert not (tmp_path / "run").exists()
