@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +25,7 @@ STAGES = {
     "base/generate": 22.0, "base/answers": 2.0, "base/pairs": 17.0, "train": 60.0,
     "aligned/generate": 10.0, "aligned/answers": 2.0, "aligned/pairs": 17.0,
 }  # fmt: skip
-"""What the stages cost against one another, measured in seconds on two quiet cores."""
+"""What the stages cost against one another: only their ratios count, the pace is measured."""
 
 
 def register(app: typer.Typer) -> None:
@@ -47,12 +49,22 @@ def quickstart(
     started = time.monotonic()
     recipe, resume = prepared(out, threads)
     output.say(f"Teaching {recipe.modality.value.model} to answer first and briefly. The run folder is {out}.")
-    with Story(STAGES) as story:
+    with Story(STAGES) as story, plain_warnings():
         done = align(recipe, out, resume=resume, progress=story)
     if done.report is None:
         raise typer.Exit(done.fit.exit_code)
     seconds = time.monotonic() - started
     output.emit(document(done, seconds), shown(done, seconds))
+
+
+@contextlib.contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Context in which a warning is a line of its own, without the place in the code that gave it."""
+    from dpoframe.cli import output
+
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *rest: output.say(f"note: {message}")
+        yield
 
 
 def require_parts() -> None:
