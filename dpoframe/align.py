@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from dpoframe.train.fit import FitResult
+    from dpoframe.train.folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def align(
         ConfigError: The recipe or a suite cannot be used, found before any weights are loaded.
         DpoframeError: As `dpoframe.train.fit.fit` and `dpoframe.harness.run_suite`.
     """
-    from dpoframe.train.fit import FitResult, fit, is_first_rank
+    from dpoframe.train.fit import fit, is_first_rank
     from dpoframe.train.folder import RunFolder
 
     known, folder = host or installed(), RunFolder(Path(out))
@@ -89,10 +90,11 @@ def align(
         folder.require_new()
     if not suites or not is_first_rank():
         return Alignment(fit(recipe, folder.path, resume=resume, host=known))
+    if resume and folder.finished and (stored := _stored(suites, folder.path)):
+        return Alignment(_done(folder), stored, report(folder.path))
     model, base = before(recipe, suites, folder.path, progress or silent)
     if resume and folder.finished:
-        rows = folder.rows()
-        done = FitResult(folder.path, int(rows[-1]["step"]) if rows else 0)
+        done = _done(folder)
         model = recipe.modality.value.load(folder.model)
     else:
         done = fit(recipe, folder.path, resume=resume, host=known, base=model, progress=progress)
@@ -126,6 +128,28 @@ def after(
     for suite in suites:
         run_suite(aligned, suite, out / "eval" / suite.name, base=base, progress=_under("aligned", progress))
         found.append(compare(out / BASE / "eval" / suite.name, out / "eval" / suite.name))
+    return tuple(found)
+
+
+def _done(folder: RunFolder) -> FitResult:
+    """The result of a training that is finished, read from its folder."""
+    from dpoframe.train.fit import FitResult
+
+    rows = [row for row in folder.rows() if row.get("stage", "train") == "train"]
+    return FitResult(folder.path, int(rows[-1]["step"]) + 1 if rows else 0, rows[-1] if rows else {})
+
+
+def _stored(suites: Sequence[Suite], out: Path) -> tuple[Comparison, ...]:
+    """The comparisons of a run whose evaluations are all whole and of these very suites; none where one is not."""
+    found = []
+    for suite in suites:
+        places = (out / BASE / "eval" / suite.name, out / "eval" / suite.name)
+        if not all((place / "results.json").is_file() for place in places):
+            return ()
+        comparison = compare(*places)
+        if comparison.after["suite_digest"] != suite.digest():
+            return ()
+        found.append(comparison)
     return tuple(found)
 
 

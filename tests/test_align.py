@@ -79,6 +79,7 @@ def test_goes_on_after_training(tmp_path: Path, plugins: PluginHost) -> None:
     assert again.comparisons[0].differences == first.comparisons[0].differences
     assert again.report is not None
     assert again.report.is_file()
+    assert again.steps == first.steps
 
 
 @pytest.mark.filterwarnings("ignore:.*chosen response is the:RuntimeWarning")  # what the check says of the toy's lengths
@@ -91,6 +92,17 @@ def test_progress_covers_every_stage(tmp_path: Path, plugins: PluginHost) -> Non
     assert stages == heads
     last = {stage: (done, total) for stage, done, total in told}
     assert all(done == total for done, total in last.values())
+
+
+@pytest.mark.filterwarnings("ignore:.*chosen response is the:RuntimeWarning")  # what the check says of the toy's lengths
+def test_a_finished_run_is_shown_again(tmp_path: Path, plugins: PluginHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where everything is there already, the same comparison comes from the files, and no model is built."""
+    made = recipe(tmp_path)
+    first = align(made, tmp_path / "run", host=plugins)
+    monkeypatch.setattr(toy.ToyModality, "build", lambda self: pytest.fail("a model was built"))
+    again = align(made, tmp_path / "run", resume=True, host=plugins)
+    assert again.comparisons[0].differences == first.comparisons[0].differences
+    assert (again.steps, again.status) == (first.steps, "finished")
 
 
 def test_bad_suite_comes_before_weights(tmp_path: Path, plugins: PluginHost, monkeypatch: pytest.MonkeyPatch) -> None:
