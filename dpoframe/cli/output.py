@@ -12,6 +12,7 @@ import math
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -50,10 +51,19 @@ def session(*, json: bool = False, debug: bool = False) -> Iterator[Session]:
     opened = Session(json, debug, sys.stdout)
     _open.append(opened)
     try:
-        with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
+        with plain_warnings(debug), contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
             yield opened
     finally:
         _open.remove(opened)
+
+
+@contextlib.contextmanager
+def plain_warnings(debug: bool) -> Iterator[None]:
+    """Context in which a warning is a line of its own, without the place in the code that gave it, which `debug` keeps."""
+    with warnings.catch_warnings():
+        if not debug:
+            warnings.showwarning = lambda message, *rest: say(f"warning: {message}")
+        yield
 
 
 def current() -> Session:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,22 +47,12 @@ def quickstart(
     started = time.monotonic()
     recipe, resume = prepared(out, threads)
     output.say(f"Teaching {recipe.modality.value.model} to answer first and briefly. The run folder is {out}.")
-    with Story(STAGES) as story, plain_warnings():
+    with Story(STAGES) as story:
         done = align(recipe, out, resume=resume, progress=story)
     if done.report is None:
         raise typer.Exit(done.fit.exit_code)
     seconds = time.monotonic() - started
     output.emit(document(done, seconds), shown(done, seconds))
-
-
-@contextlib.contextmanager
-def plain_warnings() -> Iterator[None]:
-    """Context in which a warning is a line of its own, without the place in the code that gave it."""
-    from dpoframe.cli import output
-
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *rest: output.say(f"note: {message}")
-        yield
 
 
 def require_parts() -> None:

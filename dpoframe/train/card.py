@@ -22,7 +22,7 @@ tags:
 
 {{ description }}
 
-Aligned with human preferences by [dpoframe](https://pypi.org/project/dpoframe/) {{ version }}.
+Aligned with human preferences by dpoframe {{ version }}.
 
 | | |
 |---|---|

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,3 +80,15 @@ def test_table_shows_cells_as_they_are(capsys: pytest.CaptureFixture[str]) -> No
     assert "[red]x" in out
     assert "y" * 200 in out
     assert "\\x1b" in out
+
+
+def test_warnings_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A warning inside a command is told without the place in the code that gave it; --debug keeps the place."""
+    for debug in (False, True):
+        with output.session(debug=debug), warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn("the pairs are odd", RuntimeWarning, stacklevel=1)
+        told = capsys.readouterr().err
+        assert (told == "warning: the pairs are odd\n") is not debug
+        assert "the pairs are odd" in told
+        assert ("test_output.py" in told) is debug
