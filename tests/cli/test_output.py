@@ -83,12 +83,10 @@ def test_table_shows_cells_as_they_are(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_warnings_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """A warning inside a command is told without the place in the code that gave it; --debug keeps the place."""
-    for debug in (False, True):
-        with output.session(debug=debug), warnings.catch_warnings():
-            warnings.simplefilter("always")
-            warnings.warn("the pairs are odd", RuntimeWarning, stacklevel=1)
-        told = capsys.readouterr().err
-        assert (told == "warning: the pairs are odd\n") is not debug
-        assert "the pairs are odd" in told
-        assert ("test_output.py" in told) is debug
+    """A warning inside a command is told as one line without its place in the code; with --debug Python shows it as ever."""
+    with output.session(), warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("the pairs are odd", RuntimeWarning, stacklevel=1)
+    assert capsys.readouterr().err == "warning: the pairs are odd\n"
+    with output.session(debug=True), pytest.warns(RuntimeWarning, match="odd"):
+        warnings.warn("the pairs are odd", RuntimeWarning, stacklevel=1)
