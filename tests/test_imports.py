@@ -13,14 +13,16 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # One process imports the libraries once; each module is then imported in a fork of it, where no module of dpoframe is known.
 FORKS = """
-import importlib, os, sys, traceback
+import gc, importlib, os, sys, traceback
 for name in ("torch", "lightning.pytorch", "pydantic", "typer", "pluggy", "yaml", "pytest"):
     importlib.import_module(name)
 assert not [name for name in sys.modules if name.split(".")[0].startswith("dpoframe")]
+gc.freeze()  # a collection in a child would copy the libraries' pages
 bad = []
 for name in sys.argv[1:]:
     child = os.fork()
     if child == 0:
+        gc.disable()
         try:
             importlib.import_module(name)
         except BaseException:
