@@ -13,6 +13,7 @@ from dpoframe.harness.subject import silent
 from dpoframe.modality import Modality
 from dpoframe.plugins import PluginHost
 from dpoframe.plugins import host as installed
+from dpoframe.telling import tell
 
 if TYPE_CHECKING:
     from torch import nn
@@ -101,7 +102,9 @@ def align(
         if done.status != "finished":
             return Alignment(done)
     comparisons = after(recipe, model, base, suites, folder.path, progress or silent)
-    return Alignment(done, comparisons, report(folder.path))
+    page = report(folder.path)
+    tell(recipe, folder.path, comparisons, done.steps, page)
+    return Alignment(done, comparisons, page)
 
 
 def before(recipe: Recipe, suites: Sequence[Suite], out: Path, progress: Progress) -> tuple[nn.Module, Subject]:

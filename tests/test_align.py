@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dpoframe import Reporter, ReporterSession, RunInfo
 from dpoframe.align import align
 from dpoframe.config import load_recipe
+from dpoframe.config.sections import Part
 from dpoframe.errors import ConfigError
 from dpoframe.harness import EvalFolder
 from dpoframe.plugins import PluginHost, using
@@ -113,3 +116,41 @@ def test_bad_suite_comes_before_weights(tmp_path: Path, plugins: PluginHost, mon
     with pytest.raises(ConfigError, match="finishd"):
         align(made, tmp_path / "run", host=plugins)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*chosen response is the:RuntimeWarning")
+def test_reporters_are_told_of_the_evaluations(tmp_path: Path, plugins: PluginHost) -> None:
+    """Figures before and after, the answers side by side and the report go to the reporters as a job of their own."""
+    told: list[tuple[str, Any]] = []
+
+    class Listening(ReporterSession):
+        """Remembers what it is told."""
+
+        def log(self, row: Any) -> None:
+            told.append(("row", row))
+
+        def table(self, name: str, columns: Any, rows: Any) -> None:
+            told.append(("table", (name, columns, rows)))
+
+        def artifact(self, kind: str, name: str, path: Path) -> None:
+            told.append(("artifact", (kind, path.name)))
+
+    @dataclass(frozen=True)
+    class Listener(Reporter):
+        """Opens such a session for evaluations."""
+
+        def start(self, run: RunInfo) -> ReporterSession:
+            return Listening() if run.job == "eval" else ReporterSession()
+
+    given = replace(recipe(tmp_path), reporters=(Part("listener", Listener(), ""),))
+    done = align(given, tmp_path / "run", host=plugins)
+    rows = [what for kind, what in told if kind == "row"]
+    assert [(row["step"], row["stage"]) for row in rows] == [(0, "eval/small"), (12, "eval/small")]
+    assert rows[0]["preference_accuracy"] == 0.5
+    assert rows[1]["preference_accuracy"] == done.comparisons[0]["preference_accuracy"].after.value
+    ((name, columns, answers),) = (what for kind, what in told if kind == "table")
+    assert name == "samples/small"
+    assert columns[:3] == ["prompt", "base", "aligned"]
+    assert {row[0] for row in answers} == {"say a", "say b", "say c", "say d"}
+    assert {len(row) for row in answers} == {len(columns)}
+    assert told[-1] == ("artifact", ("report", "report.html"))

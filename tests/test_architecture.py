@@ -21,7 +21,7 @@ LAYERS = (
     ("plugins", "config"),
     ("data", "checkpoint"),
     ("train", "harness"),
-    ("align",),
+    ("align", "telling"),
     ("cli", "__main__"),
 )
 APART = {("train", "harness"), ("harness", "train")}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +30,7 @@ class Tensorboard(Reporter):
         """Opens the event file."""
         from lightning.pytorch.loggers import TensorBoardLogger
 
-        place = self.folder or run.folder / "tensorboard"
+        place = (self.folder or run.folder / "tensorboard") / own_part(run)
         try:
             logger = TensorBoardLogger(str(place), name=None, version="")
         except ModuleNotFoundError as error:
@@ -50,8 +52,13 @@ class Csv(Reporter):
         """Opens the file."""
         from lightning.pytorch.loggers import CSVLogger
 
-        place = self.folder or run.folder / "csv"
-        return LoggerSession(CSVLogger(str(place), name=None, version=""))
+        place = (self.folder or run.folder / "csv") / own_part(run)
+        # Lightning's logger starts a file anew: a resumed run's rows so far are given to it again.
+        (place / "metrics.csv").unlink(missing_ok=True)
+        session = LoggerSession(CSVLogger(str(place), name=None, version=""))
+        for row in rows_so_far(run):
+            session.log(row)
+        return session
 
 
 @dataclass
@@ -73,6 +80,20 @@ class LoggerSession(ReporterSession):
         """Writes what is buffered and closes."""
         self.logger.save()
         self.logger.finalize("success" if status == "finished" else "aborted")
+
+
+def rows_so_far(run: RunInfo) -> Iterator[dict[str, Any]]:
+    """The rows that a run which goes on has in metrics.jsonl already."""
+    file = run.folder / "metrics.jsonl"
+    if run.job == "train" and file.is_file():
+        for line in file.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(ValueError):  # a last line that was cut off
+                yield json.loads(line)
+
+
+def own_part(run: RunInfo) -> str:
+    """The folder of a job's files: evaluations lie beside the training's, not over them."""
+    return "" if run.job == "train" else run.job
 
 
 def is_number(value: Any) -> bool:

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,20 @@ def test_csv_holds_the_rows(info: RunInfo) -> None:
         table = list(csv.DictReader(file))
     assert [row["train/loss"] for row in table if row["train/loss"]] == ["0.69", "0.6"]
     assert [row["validation/loss"] for row in table if row["validation/loss"]] == ["0.5"]
+
+
+def test_a_resumed_run_keeps_its_csv_rows(info: RunInfo) -> None:
+    """The file of a run that goes on begins with the rows of metrics.jsonl, and an evaluation does not touch it."""
+    first, second = ROWS[0], ROWS[2]
+    (info.folder / "metrics.jsonl").write_text(json.dumps(first) + "\n" + '{"step": ')
+    for job, row in (("train", first), ("train", second), ("eval", {"step": 2, "stage": "eval/small", "finished": 1.0})):
+        session = Csv().start(replace(info, job=job))
+        session.log(row)
+        session.finish("finished")
+    with (info.folder / "csv" / "metrics.csv").open() as file:
+        assert [row["train/loss"] for row in csv.DictReader(file)] == ["0.69", "0.6"]
+    with (info.folder / "csv" / "eval" / "metrics.csv").open() as file:
+        assert [row["eval/small/finished"] for row in csv.DictReader(file)] == ["1.0"]
 
 
 def test_tensorboard_holds_the_rows(info: RunInfo) -> None:
