@@ -17,6 +17,11 @@ class RunHooks:
 
     relay: Relay | None = None
 
+    @property
+    def adds_terms(self) -> bool:
+        """Whether any of them adds to the loss."""
+        return self.relay is not None and bool(self.relay.dpoframe_loss_terms.get_hookimpls())
+
     def loss_terms(self, scores: PairScores, stage: str, step: int) -> dict[str, Tensor]:
         """Terms to add to a micro-batch's mean loss, by `<plugin>.<name>`."""
         return self._collect("dpoframe_loss_terms", ".", scores=scores, stage=stage, step=step)

@@ -40,12 +40,26 @@ class LookAhead:
 
 @dataclass(frozen=True)
 class PairScorer:
-    """Turns micro-batches into `PairScores`."""
+    """Turns micro-batches into `PairScores`.
+
+    Attributes:
+        modality: Scores both models.
+        policy: The model that is trained.
+        reference: Gives the reference's scores.
+        loss: The loss of each pair.
+        terms: Whether plugins add terms to the loss, which no hint knows of.
+    """
 
     modality: Modality
     policy: nn.Module
     reference: Reference
     loss: Loss
+    terms: bool = False
+
+    @property
+    def hinted(self) -> bool:
+        """Whether the loss's derivative follows from the scores' values alone, so that a hint of it can be right."""
+        return not self.loss.requires and not self.terms
 
     @property
     def device(self) -> torch.device:
@@ -71,7 +85,9 @@ class PairScorer:
 
     def score(self, pairs: PairBatch, fixed: FixedScores, facts: Detail, hint: GradientHint | None = None) -> PairScores:
         """(b,) scores of policy and reference; the policy's carry their graph where gradients are on."""
-        if hint is None and torch.is_grad_enabled() and not self.loss.couples_pairs:
+        if not self.hinted:
+            hint = None
+        elif hint is None and torch.is_grad_enabled() and not self.loss.couples_pairs:
             hint = arithmetic.hint_from_loss(self.loss, pairs, fixed.reference, facts)
         model, inputs = self.policy, pairs.inputs
         policy = self.modality.score_with_hint(model, inputs, hint) if hint else self.modality.score(model, inputs)

@@ -100,8 +100,9 @@ def linear_in_scores(scores: PairScores, gradients: Columns) -> Tensor:
 
 
 def hint_from_gradients(gradients: Columns) -> GradientHint:
-    """The hint where the derivative is known beforehand."""
-    known = torch.cat([gradients["policy_chosen"], gradients["policy_rejected"]])
+    """The hint where the derivative is known beforehand; a side that the loss does not read has none, which counts as 0."""
+    none = torch.zeros_like(next(iter(gradients.values())))
+    known = torch.cat([gradients.get(name, none) for name in ("policy_chosen", "policy_rejected")])
     return lambda values, index: known[index].to(values)
 
 
