@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -72,7 +72,7 @@ def fit(
     *,
     resume: bool = False,
     host: PluginHost | None = None,
-    base: nn.Module | None = None,
+    build: Callable[[], nn.Module] | None = None,
     progress: Told | None = None,
 ) -> FitResult:
     """Aligns a model by a recipe.
@@ -82,7 +82,7 @@ def fit(
         out: The run folder: new, or with `resume` that of a run to go on with.
         resume: Goes on from the run's last whole checkpoint; the result is that of an unbroken run.
         host: Where plugins are; the installed ones unless given.
-        base: The model before training, where the caller has built it already; it is trained in place.
+        build: Makes the model, in place of the modality's own; called when recipe, plugins and data are checked.
         progress: Called as `progress("train", done, steps)` after each step, in place of the progress bar.
 
     Raises:
@@ -107,7 +107,7 @@ def fit(
     pairs = load_pairs(recipe.data, known, modality, seed=recipe.seed)
     info = open_folder(folder, recipe, known, pairs)
     torch.manual_seed(recipe.seed)  # what is made fresh in the model (an adapter) follows from the seed
-    policy = (modality.build() if base is None else base).train()
+    policy = (build or modality.build)().train()
     run = Run(recipe, folder, relay, loss, modality, policy, pairs, info, progress)
     return run.go(resume)
 

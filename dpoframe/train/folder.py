@@ -19,7 +19,7 @@ from dpoframe.errors import CheckpointError, ConfigError, Fault, MachineError
 
 # Keys that may differ when a run is resumed: they say where and how it is watched, not what it computes.
 FREE = {
-    "name", "description", "evaluate", "reporters", "plugins", "trainer.log_every", "trainer.save_every", "trainer.validate_every",
+    "name", "description", "evaluate", "reporters", "trainer.log_every", "trainer.save_every", "trainer.validate_every",
     "trainer.keep_checkpoints", "trainer.num_workers", "trainer.threads", "trainer.devices", "trainer.accelerator",
     "trainer.strategy", "trainer.num_nodes", "trainer.tokens_per_batch", "trainer.accumulate_grad_batches", "trainer.lightning",
     "trainer.on_nonfinite",

@@ -26,6 +26,7 @@ NOISE = (
     ".*smaller than the logging interval.*",
     ".*dataloader is not resumable.*",
     ".*in eval mode at the start of training.*",  # the reference
+    ".*`lr_scheduler.step..` before `optimizer.step..`.*",  # a loss scaler passes over the first update
     ".*isinstance.treespec, LeafSpec.. is deprecated.*",  # Lightning's own use of torch
 )
 

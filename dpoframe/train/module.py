@@ -22,7 +22,7 @@ from dpoframe.modality import Modality
 from dpoframe.train import step as arithmetic
 from dpoframe.train.hooks import RunHooks
 from dpoframe.train.kept import keep_trained, require_trained
-from dpoframe.train.nonfinite import is_finite, stop_or_skip
+from dpoframe.train.nonfinite import is_finite, stop_or_skip, withhold
 from dpoframe.train.reference import Reference
 from dpoframe.train.rows import metric_row, set_aside
 from dpoframe.train.schedule import clip, make_optimizer, make_schedule
@@ -57,7 +57,7 @@ class AlignmentModule(lightning.LightningModule):
         self.automatic_optimization = False
         self.strict_loading = False  # checkpoints leave frozen parameters out; `require_trained` checks the others
         self.policy, self.reference, self.loss = policy, reference, loss
-        self.scorer = PairScorer(modality, policy, reference, loss)
+        self.scorer = PairScorer(modality, policy, reference, loss, hooks.adds_terms)
         self.settings, self.steps, self.hooks = settings, steps, hooks
         self.loss_state: dict[str, Tensor] = {}
         self.progress: dict[str, float] = {"epoch": 0.0, "tokens": 0}
@@ -88,7 +88,7 @@ class AlignmentModule(lightning.LightningModule):
             self.loss_state = {name: value.detach() for name, value in self.loss.update(self.loss_state, scores).items()}
         else:
             stop_or_skip(self.settings, batch, mine, self.trainer.strategy)
-            optimizer.zero_grad()  # an update without gradients changes nothing, and counts as a step
+            withhold(optimizer, self.trainer)
             row["skipped"] = True
         watched = set_aside(row)
         self.progress = {"epoch": batch.epoch, "tokens": self.progress["tokens"] + watched["units"]}
@@ -145,5 +145,5 @@ class AlignmentModule(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes it all back, after a check that it belongs to this model."""
         require_trained(self, checkpoint["state_dict"])
-        state = checkpoint["loss_state"]
-        self.loss_state, self.progress = {name: value.to(self.device) for name, value in state.items()}, checkpoint["progress"]
+        device, self.progress = self.trainer.strategy.root_device, checkpoint["progress"]  # the module is not there yet
+        self.loss_state = {name: value.to(device) for name, value in checkpoint["loss_state"].items()}

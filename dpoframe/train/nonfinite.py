@@ -41,6 +41,18 @@ def stop_or_skip(settings: TrainerSection, batch: StepBatch, columns: Columns, s
         warnings.warn(f"{message} The step is skipped.", RuntimeWarning, stacklevel=2)
 
 
+def withhold(optimizer: torch.optim.Optimizer, trainer: Any) -> None:
+    """Makes the next update change nothing, though it counts as a step."""
+    if getattr(trainer.precision_plugin, "scaler", None) is None:
+        optimizer.zero_grad()
+        return
+    # A loss scaler refuses to step without gradients, and passes over those that are not finite.
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                parameter.grad.fill_(math.nan)
+
+
 def named_pairs(batch: StepBatch, columns: Columns, strategy: Any) -> list[str]:
     """Ids of the pairs, on all ranks, whose loss or one of whose scores is not finite."""
     ids = [name for pairs in batch.micro for name in pairs.ids]

@@ -14,7 +14,7 @@ from dpoframe.train.hooks import RunHooks
 from dpoframe.train.step import LOSS, TERM, UNITS, WEIGHT, Columns
 from dpoframe.types import PairScores
 
-CHOSEN, MARGIN = "chosen_logratio", "absolute_margin"
+CHOSEN, MARGIN, LENGTH = "chosen_logratio", "absolute_margin", "chosen_length"
 
 
 @torch.no_grad()
@@ -40,6 +40,7 @@ def metric_row(
     found |= {f"loss/{name}": value for name, value in terms.items()}
     margin = scores.chosen_logratio - scores.rejected_logratio
     found |= {UNITS: columns[UNITS].sum(), CHOSEN: scores.chosen_logratio.mean(), MARGIN: margin.abs().mean()}
+    found[LENGTH] = scores.chosen_length.to(losses).mean()
     found |= {**measured, **hooks.pair_metrics(scores, losses, stage, step)}
     kind = torch.float32 if losses.device.type == "mps" else torch.float64
     numbers = torch.stack([value.detach().to(kind) for value in found.values()]).tolist()
@@ -48,5 +49,5 @@ def metric_row(
 
 
 def set_aside(row: dict[str, Any]) -> dict[str, Any]:
-    """Takes out of a row what is watched but not logged: units, mean chosen log-ratio, mean absolute margin in nats."""
-    return {name: row.pop(name) for name in (UNITS, CHOSEN, MARGIN)}
+    """Takes out of a row what is watched but not logged: units, mean chosen log-ratio and absolute margin in nats, mean length."""
+    return {name: row.pop(name) for name in (UNITS, CHOSEN, MARGIN, LENGTH)}

@@ -58,12 +58,14 @@ def make_schedule(optimizer: torch.optim.Optimizer, settings: TrainerSection, to
 
 
 def clip(trainer: Any, optimizer: torch.optim.Optimizer, limit: float | None) -> torch.Tensor:
-    """Clips the gradients to a total norm of `limit` (None: leaves them) and returns the norm before, 0-dim, on the device."""
+    """Clips the gradients to a total norm of `limit` (None: leaves them) and returns the norm before, 0-dim, on the device.
+
+    Under a loss scaler they stay scaled, since Lightning takes the factor out right before the update; the norm is without it.
+    """
     scaler = getattr(trainer.precision_plugin, "scaler", None)
-    if scaler is not None:
-        scaler.unscale_(getattr(optimizer, "optimizer", optimizer))
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.grad is not None]
     norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    norm = norm if scaler is None else norm / scaler.get_scale()
     if limit is not None:
         nn.utils.clip_grads_with_norm_(parameters, limit, norm)
     return norm.full_tensor() if hasattr(norm, "full_tensor") else norm

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import deque
 from typing import Any
 
 import lightning
-import torch
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
@@ -48,7 +48,7 @@ class Watch(Callback):
         if row["step"] == 0 and trainer.is_global_zero and "skipped" not in row:
             self._first_step(pl_module, row, watched["absolute_margin"])
             if self.per_unit:
-                self._lengths(pl_module, batch)
+                _compare_lengths(watched["chosen_length"], batch.chosen_length)
         self.chosen.append(watched["chosen_logratio"])
         if self.kind != "none" and trainer.is_global_zero and not self.told and falling(self.chosen):
             self.told = True
@@ -71,16 +71,14 @@ class Watch(Callback):
                 f"{margin:.3g} nats on average and the loss is {row['loss']:.6g}. Likely cause: {cause}"
             )
 
-    def _lengths(self, module: Any, batch: StepBatch) -> None:
-        pairs = batch.micro[0]
-        with torch.no_grad():
-            scored = module.scorer.modality.score(module.policy, pairs.inputs).length
-        if not torch.equal(scored.cpu().long(), pairs.lengths.cpu().long()):
-            warn(
-                "The modality's measure() and score() disagree on the length of responses "
-                f"({pairs.lengths[0].item()} against {scored[0].item()} for {pairs.ids[0]}); a loss of this run divides by the "
-                "former. Implement measure() so that its `response` is the length that score() returns."
-            )
+
+def _compare_lengths(scored: float, measured: float) -> None:
+    if not math.isclose(scored, measured, rel_tol=1e-4):
+        warn(
+            "The modality's measure() and score() disagree on the length of responses "
+            f"({measured:.6g} against {scored:.6g} on average over the chosen ones of step 0); a loss of this run divides by "
+            "the former. Implement measure() so that its `response` is the length that score() returns."
+        )
 
 
 def warn(message: str) -> None:

@@ -52,10 +52,11 @@ def test_an_interrupted_run_goes_on_exactly(reference: str, loss: str, host: Any
     changes = ("modality.dropout=0.3", "trainer.max_steps=6", "data.validation=0.25", "trainer.validate_every=3")
     whole = run("whole", *changes, **sections)
     host.register(InterruptingPlugin(signal.SIGINT), "interrupting")
-    broken = run("broken", *changes, "plugins=[toy, parts, interrupting]", **sections)
+    named = "plugins=[toy, parts, interrupting]"
+    broken = run("broken", *changes, named, **sections)
     assert (broken.status, broken.exit_code, broken.steps) == ("interrupted", 130, 3)
     assert not broken.model.exists()
-    resumed = run("broken", *changes, resume=True, **sections)
+    resumed = run("broken", *changes, named, resume=True, **sections)
     assert resumed.status == "finished"
     assert look.rows(resumed) == look.rows(whole)
     assert look.rows(resumed, "validation") == look.rows(whole, "validation")
@@ -107,6 +108,8 @@ def test_resume_is_refused_where_it_makes_no_sense(run: Any) -> None:
     shutil.rmtree(done.model)
     with pytest.raises(ConfigError, match=r"trainer\.lr: the run has 0\.02, the recipe now says 0\.5"):
         run("done", "trainer.lr=0.5", resume=True)
+    with pytest.raises(ConfigError, match="plugins: the run has"):  # a plugin may add to the loss
+        run("done", "plugins=[toy]", resume=True)
 
 
 def test_two_ranks_resume_exactly(run: Any, look: Any, tmp_path: Path) -> None:

@@ -11,11 +11,13 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins import MixedPrecision
 
 from dpoframe import ConfigError, MachineError, PairScores, TrainingError, hookimpl
 from dpoframe.checkpoint import open_model
 from dpoframe.config import load_recipe
 from dpoframe.plugins import using
+from dpoframe.train import fit as fitting
 
 KEYS = {
     "step", "epoch", "loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "logps/chosen",
@@ -84,6 +86,49 @@ def test_such_a_step_can_be_skipped(run: Any, look: Any) -> None:
     assert [row["loss"] for row in look.rows(result)] == [None, None]
     assert all(row["skipped"] for row in look.rows(result))
     assert all(value.isfinite().all() for value in look.weights(result).values())
+
+
+@pytest.fixture
+def half(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs train in float16 with a loss scaler, which Lightning offers on a GPU alone."""
+    real = fitting.make_trainer
+
+    def make(*arguments: Any) -> Any:
+        trainer = real(*arguments)
+        trainer.strategy._precision_plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**12))
+        return trainer
+
+    monkeypatch.setattr(fitting, "make_trainer", make)
+
+
+@pytest.mark.parametrize("limit", ["0.01", "null"])
+def test_a_loss_scaler_changes_neither_norm_nor_clipping(limit: str, run: Any, look: Any, request: Any) -> None:
+    """float16 with a scaler takes the steps of float32 up to rounding: the scale is in no norm and clips nothing twice."""
+    changes = ("trainer.precision=32-true", "trainer.optimizer=sgd", "trainer.lr=5", f"trainer.gradient_clip_val={limit}")
+    exact = run("exact", *changes)
+    request.getfixturevalue("half")
+    scaled = run("scaled", *changes)
+    for one, other in zip(look.rows(exact), look.rows(scaled), strict=True):
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=0.02)
+        assert one["loss"] == pytest.approx(other["loss"], rel=0.02)
+    for name, value in look.weights(exact).items():
+        torch.testing.assert_close(value, look.weights(scaled)[name], rtol=0.02, atol=2e-3)
+
+
+@pytest.mark.usefixtures("half")
+def test_a_step_can_be_skipped_under_a_loss_scaler(run: Any, look: Any) -> None:
+    """Such a step changes nothing there either."""
+    changes = ("trainer.precision=32-true", "trainer.on_nonfinite=skip", "data.count=8", "trainer.max_steps=2")
+    with pytest.warns(RuntimeWarning, match="toy-7.*skipped"):
+        result = run("run", "data.broken=7", *changes)
+    assert [row["loss"] for row in look.rows(result)] == [None, None]
+    assert all(value.isfinite().all() for value in look.weights(result).values())
+
+
+def test_lengths_that_disagree_are_told(run: Any) -> None:
+    """A loss that divides by lengths, and a modality whose measure() counts otherwise than score(): one warning with both."""
+    with pytest.warns(RuntimeWarning, match=r"disagree on the length of responses \(1 against \d"):
+        run("run", modality={"name": "toy"}, loss={"name": "sft"}, reference={"kind": "none"})
 
 
 class Everything(Callback):
