@@ -167,6 +167,45 @@ def test_an_export_that_fails_leaves_nothing_and_keeps_the_old(tmp_path: Path, k
     assert [item.name for item in tmp_path.iterdir()] == ["model"]
 
 
+def test_an_export_that_cannot_take_its_place_keeps_the_old(
+    tmp_path: Path, known: PluginHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the last rename fails, the model that was there is there again."""
+    modality, real = ToyModality(), Path.rename
+    export(modality, modality.build(), tmp_path / "model", "# old")
+
+    def fail(self: Path, target: Path) -> Path:
+        if self.name.endswith(".aside"):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(MachineError, match="Permission denied"):
+        export(modality, modality.build(), tmp_path / "model", "# new")
+    assert (tmp_path / "model" / "README.md").read_text() == "# old"
+    assert [item.name for item in tmp_path.iterdir()] == ["model"]
+
+
+OWN_MODALITY = """
+from dataclasses import dataclass
+from dpoframe.testing.toy import ToyModality
+
+@dataclass(frozen=True)
+class Private(ToyModality):
+    hub_token: str | None = None
+"""
+
+
+def test_secrets_stay_out_and_a_file_s_class_is_found_again(tmp_path: Path, known: PluginHost) -> None:
+    """A modality out of a file, exported without a name, opens by its file; its token is in no file and comes back unset."""
+    (tmp_path / "mine.py").write_text(OWN_MODALITY)
+    kind = known.get("modality", f"{tmp_path / 'mine.py'}:Private")
+    modality = kind(width=5, hub_token="very-secret")
+    export(modality, modality.build(), tmp_path / "model", "# card")
+    assert "very-secret" not in (tmp_path / "model" / "dpoframe.json").read_text()
+    assert open_model(tmp_path / "model")[0] == kind(width=5)
+
+
 def test_unfinished_runs_and_broken_records_are_told_apart(tmp_path: Path, known: PluginHost) -> None:
     """A run without a model says how to finish it; a record that cannot be read says which file."""
     (tmp_path / "recipe.yaml").write_text("")

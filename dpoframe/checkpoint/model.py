@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
 from dpoframe.checkpoint.durable import reason
+from dpoframe.config.secrets import MASK, masked
 from dpoframe.errors import CheckpointError, MachineError
 from dpoframe.modality import Modality
 from dpoframe.plugins import host
@@ -31,6 +33,7 @@ def export(
     """Writes a model in its ecosystem's own layout, with a card and a record of how to open it.
 
     The folder appears whole or not at all: it is written beside its place and renamed. One that was there is replaced.
+    Secrets among the modality's fields are not written.
 
     Args:
         modality: Writes the model.
@@ -50,8 +53,8 @@ def export(
         modality.save(model, aside)
         record = {
             "modality": name or registered_name(modality),
-            "fields": to_jsonable_python(asdict(modality), fallback=str),
-            "fingerprint": modality.fingerprint(),
+            "fields": masked(to_jsonable_python(asdict(modality), fallback=str)),
+            "fingerprint": masked(modality.fingerprint()),
             "score_convention": convention or {},
             "versions": versions(),
         }
@@ -59,7 +62,12 @@ def export(
         (aside / "README.md").write_text(card, encoding="utf-8")
         if folder.exists():
             folder.rename(old)
-        aside.rename(folder)
+        try:
+            aside.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
     except OSError as error:
         raise MachineError(
             f"The model could not be written to {folder} ({reason(error)}). Make room, then run with --resume."
@@ -85,8 +93,10 @@ def open_model(source: str | Path) -> tuple[Modality, nn.Module]:
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         kind = host().get("modality", record["modality"])
-        restored: Modality = TypeAdapter(kind).validate_python(record["fields"])
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        restored: Modality = TypeAdapter(kind).validate_python(
+            {key: value for key, value in record["fields"].items() if value != MASK}  # a secret: its default, or the environment's
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
         raise CheckpointError(f"{folder / RECORD} cannot be read, so the model cannot be opened: {error}") from error
     return restored, restored.load(folder).eval()
 
@@ -103,14 +113,17 @@ def model_folder(source: Path) -> Path | None:
 
 
 def registered_name(modality: Modality) -> str:
-    """The name under which an installed plugin supplies the modality; else its file and class, or module and class."""
+    """The name under which an installed plugin supplies the modality; else its source file and class, which open it too."""
     known = host()
     kind = type(modality)
     for name in known.names("modality"):
         targets = [plugin.targets.get("modality", {}).get(name) for plugin in known.plugins]
         if kind in targets or f"{kind.__module__}:{kind.__qualname__}" in targets:
             return name
-    return kind.__qualname__
+    try:
+        return f"{inspect.getfile(kind)}:{kind.__qualname__}"
+    except (TypeError, OSError):  # typed in by hand
+        return kind.__qualname__
 
 
 def versions() -> dict[str, str]:
