@@ -41,7 +41,8 @@ class BcoPair(Separate):
     """BCO for pairs (arXiv 2404.04656): -LS(beta c - d) - LS(-(beta r - d)).
 
     d is the mean reward (beta c and beta r together) over all optimizer steps before this one, kept in the state
-    `mean` and `count`. At the first step, without a state, it is the mean over the pairs at hand. It has no gradient.
+    `mean` and `count`. At the first step, without a state, it is 0, the rewards' value where policy = reference: a mean
+    over the pairs at hand would make the step depend on how it is split. It has no gradient.
 
     Attributes:
         beta: A reward per nat, above 0.
@@ -50,7 +51,7 @@ class BcoPair(Separate):
     def pairs(self, scores: PairScores) -> Tensor:
         """-LS(beta c - d) - LS(-(beta r - d)), (B,)."""
         chosen, rejected = self.rewards_of(scores)
-        shift = scores.detail.get("state/mean", _mean(chosen, rejected)).to(chosen)
+        shift = scores.detail.get("state/mean", chosen.new_zeros(())).to(chosen)
         return -functional.logsigmoid(chosen - shift) - functional.logsigmoid(shift - rejected)
 
     def update(self, state: Mapping[str, Tensor], scores: PairScores) -> Mapping[str, Tensor]:

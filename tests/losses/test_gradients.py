@@ -57,22 +57,6 @@ def test_kto_divergence_has_no_gradient() -> None:
     assert mismatched.grad is None
 
 
-def test_bco_shift_has_no_gradient() -> None:
-    """Without a state, d is a constant to backward: a pair's gradient is the same as with that d given."""
-    taken = []
-    for state in ({}, None):
-        parts = leaves()
-        scores = from_leaves(*parts)
-        loss = losses.create("bco_pair", beta=0.4)
-        given = {name: value for name, value in scores.detail.items() if name != "state/mean"}
-        if state is None:
-            given["state/mean"] = loss.update({}, scores)["mean"]
-        loss(scores.replace(detail=given)).sum().backward()
-        assert parts[0].grad is not None
-        taken.append(parts[0].grad.tolist())
-    assert taken[0] == taken[1]
-
-
 def test_state_carries_no_graph() -> None:
     """What bco_pair remembers holds no graph, so a step's memory is freed."""
     state = losses.create("bco_pair").update({}, from_leaves(*leaves()))
