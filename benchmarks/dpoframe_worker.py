@@ -94,7 +94,7 @@ def main() -> None:
     loaded = load_recipe(recipe(options, settings))
     policy = loaded.modality.value.build()
     meters.append(Meter())
-    fit(loaded, options.work / f"{name}-{os.getpid()}", base=policy)
+    fit(loaded, options.work / f"{name}-{os.getpid()}", build=lambda: policy)
     sys.stdout.write("\nRESULT " + json.dumps(meters[0].result()) + "\n")
 
 

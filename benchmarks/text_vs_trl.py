@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -35,7 +36,9 @@ def run(name: str, work: Path, options: argparse.Namespace) -> dict[str, list[fl
     else:
         command = [options.trl_python, str(HERE / "trl_worker.py"), *PEERS[name]]
     command += ["--work", str(work), "--threads", str(options.threads)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=HERE)
+    # Both sides wait for work without spinning, as `dpoframe train` does: CPU time is then work, whoever shares the machine.
+    quiet = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=HERE, env=quiet)
     results = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if done.returncode or not results:
         sys.exit(f"{name} failed with exit code {done.returncode}:\n{done.stderr[-3000:]}")

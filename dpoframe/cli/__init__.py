@@ -7,6 +7,7 @@ that `dpoframe --help` stays quick. Every verb takes --json and --debug without 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -51,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The words after `dpoframe`; the process's own where None.
     """
+    # Threads that spin while they wait take the processor from whoever shares it: on two busy cores a training step was
+    # ten times slower. libgomp reads this when torch is first imported, so it must be said before.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     options = words[: words.index("--")] if "--" in words else words
     with output.session(json="--json" in options, debug="--debug" in options):
