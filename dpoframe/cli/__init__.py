@@ -52,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The words after `dpoframe`; the process's own where None.
     """
-    # Threads that spin while they wait take the processor from whoever shares it: on two busy cores a training step was
-    # ten times slower. libgomp reads this when torch is first imported, so it must be said before.
+    # Threads that spin while they wait take the processor from whoever shares it: on two shared cores a training step
+    # took 3 to 7 times as long. libgomp reads this when torch is first imported, so it must be said before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     options = words[: words.index("--")] if "--" in words else words
