@@ -93,14 +93,21 @@ def align(
         return Alignment(fit(recipe, folder.path, resume=resume, host=known))
     if resume and folder.finished and (stored := _stored(suites, folder.path)):
         return Alignment(_done(folder), stored, report(folder.path))
-    model, base = before(recipe, suites, folder.path, progress or silent)
+    made: list[tuple[nn.Module, Subject]] = []
+
+    def build() -> nn.Module:
+        made.append(before(recipe, suites, folder.path, progress or silent))
+        return made[0][0]
+
     if resume and folder.finished:
-        done = _done(folder)
-        model = recipe.modality.value.load(folder.model)
+        build()
+        done, model = _done(folder), recipe.modality.value.load(folder.model)
     else:
-        done = fit(recipe, folder.path, resume=resume, host=known, base=model, progress=progress)
+        done = fit(recipe, folder.path, resume=resume, host=known, build=build, progress=progress)
         if done.status != "finished":
             return Alignment(done)
+        model = made[0][0]
+    base = made[0][1]
     comparisons = after(recipe, model, base, suites, folder.path, progress or silent)
     page = report(folder.path)
     tell(recipe, folder.path, comparisons, done.steps, page)

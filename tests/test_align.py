@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dpoframe import Reporter, ReporterSession, RunInfo
+from dpoframe import Reporter, ReporterSession, RunInfo, hookimpl
 from dpoframe.align import align
 from dpoframe.config import load_recipe
 from dpoframe.config.sections import Part
@@ -114,6 +114,25 @@ def test_bad_suite_comes_before_weights(tmp_path: Path, plugins: PluginHost, mon
     (tmp_path / "small.yaml").write_text(SUITE.replace("finished", "finishd"))
     monkeypatch.setattr(toy.ToyModality, "build", lambda self: pytest.fail("the model was built"))
     with pytest.raises(ConfigError, match="finishd"):
+        align(made, tmp_path / "run", host=plugins)
+    assert not (tmp_path / "run").exists()
+
+
+class Refusing:
+    """A plugin that refuses every recipe."""
+
+    @hookimpl
+    def dpoframe_configure(self, config: Any) -> None:
+        """Refuses it."""
+        raise ConfigError("not this one")
+
+
+def test_a_plugins_refusal_comes_before_weights(tmp_path: Path, plugins: PluginHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`dpoframe_configure` is asked before the model is built, also where the recipe evaluates first."""
+    plugins.register(Refusing(), "refusing")
+    made = replace(recipe(tmp_path), plugins=("refusing",))
+    monkeypatch.setattr(toy.ToyModality, "build", lambda self: pytest.fail("the model was built"))
+    with pytest.raises(ConfigError, match="not this one"):
         align(made, tmp_path / "run", host=plugins)
     assert not (tmp_path / "run").exists()
 
