@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -151,3 +152,27 @@ def test_one_value_has_no_interval() -> None:
     assert got.value == 2.5
     assert math.isnan(got.low)
     assert not got.excludes(0.0)
+
+
+def test_newcombe_of_an_odd_count() -> None:
+    """Method 10 for 5 both, 2 gained, 0 lost, 4 neither of 11, written out: phi's cross product is 20 - 11 / 2 = 14.5."""
+    after, before = [1.0] * 7 + [0.0] * 4, [1.0] * 5 + [0.0] * 6
+    phi = 14.5 / math.sqrt(7 * 4 * 5 * 6)
+    one, two = (scipy_stats.binomtest(count, 11).proportion_ci(0.95, method="wilson") for count in (7, 5))
+    down, up = 7 / 11 - one.low, one.high - 7 / 11
+    other_down, other_up = 5 / 11 - two.low, two.high - 5 / 11
+    low = 2 / 11 - math.sqrt(down**2 - 2 * phi * down * other_up + other_up**2)
+    high = 2 / 11 + math.sqrt(up**2 - 2 * phi * up * other_down + other_down**2)
+    got = stats.newcombe(before, after)
+    assert (got.low, got.high) == pytest.approx((low, high), abs=1e-12)
+
+
+def test_bootstrap_of_a_large_suite_fits_into_memory() -> None:
+    """The resamples of 4,000 prompts (160 MB as a whole) are drawn piece by piece."""
+    values = np.random.default_rng(5).normal(size=4000).tolist()
+    tracemalloc.start()
+    try:
+        stats.paired_difference([0.0] * 4000, values, range(4000))
+        assert tracemalloc.get_traced_memory()[1] < 60e6
+    finally:
+        tracemalloc.stop()
