@@ -54,7 +54,7 @@ class EvaluatorSpec:
         needs: What a sample must carry. `response`: a generated answer. `pair`: `detail` holds `margin`
             (log-ratio of chosen minus rejected, in nats, against the base model), `policy_margin` (the same without
             the base), `chosen_length`, `rejected_length`. `base_logp`: `detail` holds `base_logp`, the summed
-            log-probability of the response under the base model, and `length`.
+            log-probability of the response under the base model, and `base_length`, the units it sums over.
         metrics: Scale of each metric that `score` returns.
         primary: The metric to read first.
         assets: Files and models it relies on.

@@ -109,13 +109,15 @@ class Example:
     """One `(prompt, response)` to score. The two examples of a pair carry the same `pair_id` and the same `seed`.
 
     `seed` is all the randomness a modality may use for it: noise and timesteps drawn in `collate` from it alone
-    make scores independent of batch size, order, rank and resume.
+    make scores independent of batch size, order, rank and resume. `finished` is False for an answer that was cut off:
+    a modality that scores the end of a response as part of it leaves that out.
     """
 
     prompt: Content
     response: Content
     seed: int
     pair_id: str
+    finished: bool = True
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ class ContainsExpected(Evaluator):
     """Share of answers that hold at least one of the prompt's expected keywords, over the prompts that have any.
 
     A keyword counts where it stands at the beginning of a word, in any case (`erupt` is found in `erupts`; `7` is not
-    found in `17` nor in `70`). It is a cheap bound on correctness: a longer answer has more chances to hold a keyword.
+    found in `17`, `70` or `3.7`). It is a cheap bound on correctness: a longer answer has more chances to hold a keyword.
 
     Attributes:
         key: The field of the prompt that holds the list of keywords.
@@ -24,7 +24,7 @@ class ContainsExpected(Evaluator):
 
     key: str = "expect"
     spec: ClassVar[EvaluatorSpec] = EvaluatorSpec(
-        id="contains_expected", version="1", needs="response", metrics={"rate": Scale(0.0, 1.0, "share")}, primary="rate"
+        id="contains_expected", version="2", needs="response", metrics={"rate": Scale(0.0, 1.0, "share")}, primary="rate"
     )
 
     def score(self, sample: Sample) -> Mapping[str, float] | None:
@@ -38,5 +38,6 @@ class ContainsExpected(Evaluator):
 
 
 def _pattern(word: str) -> re.Pattern[str]:
+    head = r"(?<!\d[.,])" if word[:1].isdigit() else ""
     tail = r"(?![.,]?\d)" if word[-1:].isdigit() else ""
-    return re.compile(rf"(?<!\w){re.escape(word)}{tail}", re.IGNORECASE)
+    return re.compile(rf"(?<!\w){head}{re.escape(word)}{tail}", re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""How often an answer is short, complete, and begins with the answer."""
+"""How often an answer is short, complete, opens without filler, and says more than the question."""
 
 from __future__ import annotations
 
@@ -22,13 +22,18 @@ OPENINGS = (
 
 _OPENING = re.compile(rf"\W*(?:{'|'.join(map(re.escape, OPENINGS))})\b")
 
+_WORD = re.compile(r"\w+")
+_EMPTY = frozenset(("a", "an", "the", "my", "your", "his", "her", "its", "our", "their"))
+
 
 @dataclass(frozen=True)
 class Directness(Evaluator):
-    """Share of answers that the model ends itself within `words` words and does not open with a filler phrase.
+    """Share of answers that the model ends itself within `words` words, that open with no filler and add to the question.
 
-    The filler phrases are `OPENINGS`; the measure is for English. It says nothing about truth: read it beside
-    `contains_expected`.
+    An answer adds to the question where it holds a word that the question does not, articles and possessives
+    aside; where the question offers a choice by `or`, any word will do. The filler phrases are `OPENINGS`; the measure
+    is for English. It says nothing about truth or use: `The art of drawing.` adds a word to `How do I get better at
+    drawing?`. Read it beside `contains_expected`.
 
     Attributes:
         words: The most words, split at white space, that a direct answer may have.
@@ -36,11 +41,17 @@ class Directness(Evaluator):
 
     words: int = 30
     spec: ClassVar[EvaluatorSpec] = EvaluatorSpec(
-        id="directness", version="1", needs="response", metrics={"rate": Scale(0.0, 1.0, "share")}, primary="rate"
+        id="directness", version="2", needs="response", metrics={"rate": Scale(0.0, 1.0, "share")}, primary="rate"
     )
 
     def score(self, sample: Sample) -> Mapping[str, float]:
         """1 for a direct answer, else 0; an empty one is not direct."""
-        text = as_text(sample.response)
-        short = 0 < len(text.split()) <= self.words
-        return {"rate": float(short and sample.finished and not _OPENING.match(text.lower()))}
+        text = as_text(sample.response).lower().replace("\u2019", "'")
+        short = len(text.split()) <= self.words and sample.finished
+        return {"rate": float(short and not _OPENING.match(text) and _adds(text, as_text(sample.prompt).lower()))}
+
+
+def _adds(answer: str, question: str) -> bool:
+    """Whether the answer says more than the question did."""
+    said, asked = set(_WORD.findall(answer)), set(_WORD.findall(question))
+    return bool(said if "or" in asked else said - asked - _EMPTY)

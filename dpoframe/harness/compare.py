@@ -105,7 +105,7 @@ def compare(before: Path, after: Path) -> Comparison:
         about,
         about_new,
         tuple(one for one in differences if one is not None),
-        _side_by_side(old, new, scores, scores_new),
+        _side_by_side(old, new, {name: spec["metrics"][name]["name"] for name, spec in _in_order(about)}, scores, scores_new),
     )
 
 
@@ -132,7 +132,7 @@ def _difference(
     }
     if not pairs:
         return None
-    clusters = [sample.rpartition("#")[0] or sample for sample in pairs]
+    clusters = [new[sample].cluster for sample in pairs]
     before, after = [first for first, _ in pairs.values()], [second for _, second in pairs.values()]
     share = (scale["low"], scale["high"]) == (0.0, 1.0)
     binary = share and all(value in (0.0, 1.0) for value in [*before, *after])
@@ -160,26 +160,26 @@ def _value(score: Score | None, name: str) -> float | None:
 
 
 def _side_by_side(
-    old: EvalFolder, new: EvalFolder, scores: Mapping[str, Mapping[str, Score]], scores_new: Mapping[str, Mapping[str, Score]]
+    old: EvalFolder,
+    new: EvalFolder,
+    primary: Mapping[str, str],
+    scores: Mapping[str, Mapping[str, Score]],
+    scores_new: Mapping[str, Mapping[str, Score]],
 ) -> tuple[SideBySide, ...]:
     answers = {row.id: row for row in new.samples()}
     return tuple(
-        SideBySide(row.id, row.prompt, row, answers[row.id], _verdicts(row.id, scores, scores_new))
+        SideBySide(row.id, row.prompt, row, answers[row.id], _verdicts(row.id, primary, scores, scores_new))
         for row in old.samples()
         if row.id in answers
     )
 
 
 def _verdicts(
-    sample: str, old: Mapping[str, Mapping[str, Score]], new: Mapping[str, Mapping[str, Score]]
+    sample: str, primary: Mapping[str, str], old: Mapping[str, Mapping[str, Score]], new: Mapping[str, Mapping[str, Score]]
 ) -> dict[str, tuple[float | None, float | None]]:
-    """First metric of each evaluator that scored the sample, before and after."""
-    found = {}
-    for evaluator, scores in old.items():
-        if sample in scores:
-            found[evaluator] = (_first(scores[sample]), _first(new.get(evaluator, {}).get(sample)))
-    return found
-
-
-def _first(score: Score | None) -> float | None:
-    return next(iter(score.values.values()), None) if score is not None and score.values else None
+    """Primary metric of each evaluator that scored the sample, before and after."""
+    return {
+        evaluator: (_value(scores[sample], primary[evaluator]), _value(new.get(evaluator, {}).get(sample), primary[evaluator]))
+        for evaluator, scores in old.items()
+        if sample in scores
+    }

@@ -44,12 +44,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Score:
-    """One evaluator's metrics of one sample; `values` is None where it is unscored, for `reason`."""
+    """One evaluator's metrics of one sample; `values` is None where it is unscored, for `reason`.
+
+    Samples of one `cluster` (a digest of the prompt) are not independent of each other.
+    """
 
     evaluator: str
     id: str
     values: Mapping[str, float] | None
     reason: str = ""
+    cluster: str = ""
 
 
 @dataclass(frozen=True)

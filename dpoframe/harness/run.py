@@ -15,6 +15,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import dpoframe
@@ -94,13 +95,17 @@ def generate(subject: Subject, suite: Suite, folder: EvalFolder, progress: Progr
 
 
 def weigh_answers(base: Subject, suite: Suite, folder: EvalFolder, rows: Sequence[Row], progress: Progress = silent) -> list[Row]:
-    """Adds `base_logp` and `length` to the answers where an evaluator asks for them, and writes the rows."""
+    """Adds `base_logp` and `base_length` to the answers where an evaluator asks for them, and writes the rows."""
     if not any(one.spec.needs == "base_logp" for one in suite.evaluators):
         return list(rows)
-    examples = [Example(row.prompt, row.response, seed_of(suite.seed, row.id), row.id) for row in rows]
+    # An answer without text has nothing but its end to score.
+    examples = [
+        Example(row.prompt, row.response, seed_of(suite.seed, row.id), row.id, finished=row.finished or not row.response)
+        for row in rows
+    ]
     found = base.scores(examples, "answers", progress)
     weighed = [
-        replace(row, detail={"length": length, **row.detail, "base_logp": value})
+        replace(row, detail={**row.detail, "base_logp": value, "base_length": length})
         for row, (value, length) in zip(rows, found, strict=True)
     ]
     folder.write_rows("samples.jsonl", weighed)
@@ -222,24 +227,25 @@ def _sample_key(subject: Subject, request: Request) -> str:
 
 def _verdict(evaluator: Evaluator, row: Row) -> Score:
     """One evaluator on one sample. What an evaluator raises, or a value that is no number, leaves the sample unscored."""
+    made = partial(Score, evaluator.spec.id, row.id, cluster=content_digest(row.prompt))
     try:
         values = evaluator.score(row.sample)
+        plain = None if values is None else {name: float(value) for name, value in values.items()}
     except Exception as error:
-        return Score(evaluator.spec.id, row.id, None, f"{type(error).__name__}: {error}")
-    if values is None:
-        return Score(evaluator.spec.id, row.id, None, NOT_APPLICABLE)
-    plain = {name: float(value) for name, value in values.items()}
+        return made(None, f"{type(error).__name__}: {error}")
+    if plain is None:
+        return made(None, NOT_APPLICABLE)
     if unknown := sorted(set(plain) - set(evaluator.spec.metrics)):
         raise ConfigError(f"The evaluator {evaluator.spec.id!r} gave {', '.join(unknown)}, which its spec does not name.")
     if bad := sorted(name for name, value in plain.items() if not math.isfinite(value)):
-        return Score(evaluator.spec.id, row.id, None, f"{', '.join(bad)} is not a finite number")
-    return Score(evaluator.spec.id, row.id, plain)
+        return made(None, f"{', '.join(bad)} is not a finite number")
+    return made(plain)
 
 
 def _metrics(evaluator: Evaluator, scores: Sequence[Score]) -> dict[str, Metric]:
     found = {}
     for name, scale in evaluator.spec.metrics.items():
-        known = [(one.values[name], one.id.rpartition("#")[0] or one.id) for one in scores if one.values and name in one.values]
+        known = [(one.values[name], one.cluster) for one in scores if one.values and name in one.values]
         if not known and name != evaluator.spec.primary:
             continue
         values, clusters = [value for value, _ in known], [cluster for _, cluster in known]

@@ -59,7 +59,7 @@ class Subject:
 
     def scores(self, examples: Sequence[Example], stage: str = "", progress: Progress = silent) -> list[tuple[float, float]]:
         """(score, length) of each example, in order. What was scored before is not scored again."""
-        keys = [f"{content_digest(one.prompt, one.response)}/{one.seed}" for one in examples]
+        keys = [f"{content_digest(one.prompt, one.response)}/{one.seed}/{one.finished}" for one in examples]
         missing = {key: one for key, one in zip(keys, examples, strict=True) if key not in self._known}
         done = len(examples) - len(missing)
         with self._ready():

@@ -181,7 +181,7 @@ def _prompts(value: str | Sequence[str | Mapping[str, Any]], file: Path, faults:
 
 def _rows(path: Path, faults: list[Fault]) -> list[Any]:
     rows: list[Any] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
         if line.strip():
             try:
                 rows.append(json.loads(line))

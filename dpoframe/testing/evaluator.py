@@ -23,6 +23,7 @@ NUMBERS = {
     "chosen_length": 7.0,
     "rejected_length": 9.0,
     "base_logp": -12.5,
+    "base_length": 7.0,
 }
 
 

@@ -129,3 +129,10 @@ def test_nothing_to_report(tmp_path: Path) -> None:
     """A folder without evaluations is a DataError that says what is looked for."""
     with pytest.raises(DataError, match="before and after"):
         report(tmp_path)
+
+
+def test_answers_show_the_primary_metric(run: Path) -> None:
+    """Beside an answer stands its evaluator's primary metric (words), not whichever is first in the alphabet (units)."""
+    for answer in compare(run / "base" / "eval" / "small", run / "eval" / "small").answers:
+        words = tuple(float(len(row.response.split())) for row in (answer.before, answer.after))
+        assert answer.scores["response_length"] == words

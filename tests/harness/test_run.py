@@ -7,13 +7,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pyarrow.parquet
 import pytest
 import torch
 
-from dpoframe import Evaluator, EvaluatorSpec, Example, Request, Sample, Scale
+from dpoframe import Evaluator, EvaluatorSpec, Example, PreferencePair, Request, Sample, Scale, Scores
 from dpoframe.harness import EvalFolder, Subject, aggregate, load_suite, run_suite, score
 from dpoframe.plugins import PluginHost
 from dpoframe.rng import seed_of
@@ -24,7 +24,7 @@ FILES = ("manifest.json", "results.json", "samples.jsonl", "pairs.jsonl", "score
 
 @dataclass(frozen=True)
 class Faulty(Evaluator):
-    """Raises on one sample, gives nan on another, has nothing to say of a third."""
+    """Raises on one sample, gives nan on another, has nothing to say of a third, and no number for a fourth."""
 
     spec: ClassVar[EvaluatorSpec] = EvaluatorSpec("faulty", "1", "response", {"value": Scale()}, "value")
 
@@ -34,6 +34,8 @@ class Faulty(Evaluator):
             raise RuntimeError("no <such> thing")
         if sample.id == "p0#1":
             return {"value": math.nan}
+        if sample.id == "p1#1":
+            return {"value": None}  # type: ignore[dict-item]
         return None if sample.id == "p1#0" else {"value": 2.0}
 
 
@@ -112,7 +114,7 @@ def test_base_logp_is_the_bases(suite_file: Path, plugins: PluginHost, subject: 
     suite = load_suite(suite_file, plugins)
     run_suite(other, suite, tmp_path / "out", base=subject)
     row = EvalFolder(tmp_path / "out").samples()[0]
-    batch = subject.modality.collate([Example(row.prompt, row.response, seed_of(suite.seed, row.id), row.id)])
+    batch = subject.modality.collate([Example(row.prompt, row.response, seed_of(suite.seed, row.id), row.id, row.finished)])
     assert row.detail["base_logp"] == pytest.approx(float(subject.modality.score(subject.model, batch).value.detach()), abs=1e-4)
 
 
@@ -172,11 +174,12 @@ def test_faulty_evaluator_is_unscored(suite_file: Path, plugins: PluginHost, sub
     """What raises, is nan, or is None is counted as unscored with its reason, never as 0, and the others are scored."""
     suite = replace(load_suite(suite_file, plugins), evaluators=(Faulty(),))
     metric = run_suite(subject, suite, tmp_path / "out").metrics["faulty"]
-    assert (metric.interval.value, metric.unscored) == (2.0, 3)
+    assert (metric.interval.value, metric.unscored) == (2.0, 4)
     reasons = {one.id: one.reason for one in EvalFolder(tmp_path / "out").scores() if one.values is None}
     assert reasons["p0#0"] == "RuntimeError: no <such> thing"
     assert "not a finite number" in reasons["p0#1"]
     assert reasons["p1#0"] == "not applicable"
+    assert reasons["p1#1"].startswith("TypeError")
 
 
 def test_training_mode_is_put_back(suite_file: Path, plugins: PluginHost, tmp_path: Path) -> None:
@@ -199,3 +202,42 @@ def test_adapter_off_is_the_base(suite_file: Path, plugins: PluginHost, tmp_path
     on = run_suite(Subject("base", modality, model), suite, tmp_path / "on")
     assert off.metrics == fresh.metrics
     assert on.metrics != fresh.metrics
+
+
+class Ending(ToyModality):
+    """Scores the end of a response as one unit more, as text does."""
+
+    def score(self, model: torch.nn.Module, batch: Any) -> Scores:
+        """The toy's score less 5 where the answer is finished, and its length plus 1."""
+        found, ends = super().score(model, batch), batch["ends"]
+        return Scores(found.value - 5 * ends, found.length + ends)
+
+    def collate(self, examples: Sequence[Example]) -> Any:
+        """The toy's batch, and which answers are finished."""
+        return {**super().collate(examples), "ends": torch.tensor([one.finished for one in examples]).long()}
+
+
+def test_base_logp_leaves_out_the_end_that_was_not_written(suite_file: Path, plugins: PluginHost, tmp_path: Path) -> None:
+    """An answer that the limit cut off is scored without an end, and the mean runs over the units that were scored."""
+    modality = Ending()
+    suite = load_suite(suite_file, plugins)
+    run_suite(Subject("toy", modality, modality.build()), suite, tmp_path / "out")
+    rows = EvalFolder(tmp_path / "out").samples()
+    assert {row.finished for row in rows} == {True, False}
+    plain = ToyModality()
+    model = plain.build().eval()
+    for row in rows:
+        batch = plain.collate([Example(row.prompt, row.response, seed_of(suite.seed, row.id), row.id)])
+        found = plain.score(model, batch)
+        ends = row.finished or not row.response
+        assert row.detail["base_logp"] == pytest.approx(float(found.value.detach()) - 5 * ends, abs=1e-4)
+        assert row.detail["base_length"] == float(found.length) + ends
+
+
+def test_pairs_of_one_prompt_are_one_unit(suite_file: Path, plugins: PluginHost, subject: Subject, tmp_path: Path) -> None:
+    """Held-out pairs go together by prompt, whatever their ids look like: four pairs of two prompts are n = 2."""
+    pairs = [{"id": f"set#{n}", "prompt": f"say {'ab'[n // 2]}", "chosen": "a" * (n + 1), "rejected": "b"} for n in range(4)]
+    suite = load_suite(suite_file, plugins)
+    suite = replace(suite, pairs=tuple(PreferencePair(**row) for row in pairs))  # type: ignore[arg-type]
+    metrics = run_suite(subject, suite, tmp_path / "out").metrics
+    assert metrics["reward_margin"].interval.n == 2

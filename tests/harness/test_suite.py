@@ -91,3 +91,10 @@ def test_digest_follows_content(suite_file: Path, plugins: PluginHost) -> None:
     for old, new in (("window: 4", "window: 5"), ("max_new_tokens: 10", "max_new_tokens: 11"), ("count: 12", "count: 10")):
         suite_file.write_text(text.replace(old, new))
         assert load_suite(suite_file, plugins).digest() != first
+
+
+def test_prompt_rows_end_at_line_feeds_alone(suite_file: Path, plugins: PluginHost) -> None:
+    """A line separator or next-line mark inside a prompt, which JSON may hold as it is, does not end its row."""
+    row = '{"id": "p", "prompt": "one\u2028two\x85three"}\n'
+    (suite_file.parent / "prompts.jsonl").write_text(row, encoding="utf-8")
+    assert load_suite(suite_file, plugins).prompts[0].content == "one\u2028two\x85three"

@@ -131,7 +131,8 @@ class Encoder:
     def _response_key(self, example: Example) -> Hashable:
         # A template may write an answer differently after different prompts; plain text it is the same everywhere.
         templated = self.conversation.uses_template(example.prompt, example.response)
-        return (key_of(example.response), key_of(example.prompt) if templated else isinstance(example.prompt, str))
+        place = key_of(example.prompt) if templated else isinstance(example.prompt, str)
+        return (key_of(example.response), example.finished, place)
 
     def _response_parts(self, example: Example) -> tuple[str, int | None]:
         """The answer's text without its end mark, and the token that ends it (None: nothing does)."""
@@ -140,7 +141,7 @@ class Encoder:
         body, end = self._split_end(self.conversation.response(example.prompt, answer), templated)
         if end is None:
             end = self.tokenizer.eos_token_id
-        return body, end if self.form.append_eos else None
+        return body, end if self.form.append_eos and example.finished else None
 
     def _split_end(self, text: str, templated: bool) -> tuple[str, int | None]:
         """Splits a closing special token from `text`, so that it is there once however the text was written."""

@@ -181,3 +181,12 @@ def test_digest_knows_what_decides_tokens(tokenizer, byte_tokenizer, chat_templa
 def test_partners_are_the_two_of_a_pair():
     """Two examples of one name are partners; one alone or three together have none."""
     assert partners(["a", "b", "c", "a", "b", "b"]) == [3, None, None, 0, None, None]
+
+
+def test_cut_off_answers_have_no_end(tokenizer):
+    """An answer that is not finished is the finished one's tokens without the end, in plain text and in chat."""
+    encoder = Encoder(tokenizer, TextFormat())
+    for prompt in ("the", user("the")):
+        whole, cut = encoder.encode([Example(prompt, " cat", 0, "a"), Example(prompt, " cat", 0, "a", finished=False)])
+        assert whole.response[:-1] == cut.response
+        assert whole.response[-1] in encoder.end_ids
