@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -113,11 +114,14 @@ def merged(model: nn.Module) -> Iterator[None]:
     from peft.tuners.lora import Linear
 
     kept: list[tuple[Any, Any]] = []
+    owners = Counter(id(weight) for part in model.modules() for weight in part._parameters.values())
     layers = [part for part in model.modules() if isinstance(part, Linear) and not part.merged and not part.disable_adapters]
     try:
         for layer in layers:
             weight = layer.get_base_layer().weight
-            if weight.device.type == "cpu" and weight.dtype == torch.float32:
+            # A tied head: merged, its adapter would act in the embedding too.
+            shared = owners[id(weight)] > 1
+            if weight.device.type == "cpu" and weight.dtype == torch.float32 and not shared:
                 kept.append((layer, weight.data))
                 weight.data = weight.data.clone()
                 layer.merge()

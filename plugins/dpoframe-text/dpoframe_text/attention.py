@@ -102,6 +102,10 @@ def attend(
     dropout: float = 0.0,
 ) -> Tensor:
     """Attention of a flat row: query (1, heads, queries, d), key and value (1, key heads, T, d) to (1, queries, heads, d)."""
+    kind = query.device.type
+    if torch.is_autocast_enabled(kind):
+        # As sdpa does itself; done here so that the kernel below gets them in half precision too.
+        query, key, value = (tensor.to(torch.get_autocast_dtype(kind)) for tensor in (query, key, value))
     if _varlen_fits(query, value, dropout):
         return _by_varlen(query, key, value, segments, scaling, window)
     options: dict[str, Any] = {"scale": scaling, "dropout_p": dropout, "enable_gqa": query.shape[1] != key.shape[1]}

@@ -110,3 +110,15 @@ def test_sections_that_cannot_be(tiny):
         TextModality(model=str(tiny), lora=LoraSection(top_layers=3)).build()
     with pytest.raises(ConfigError, match="do not fit LlamaForCausalLM"):
         TextModality(model=str(tiny), lora=LoraSection(target_modules=("nothing",))).build()
+
+
+def test_merging_leaves_a_tied_head_alone(tiny):
+    """An adapter on a head that shares the embedding's weights acts in the head alone, inside `merged` too."""
+    modality = TextModality(model=str(tiny), lora=LoraSection(r=4, target_modules=("lm_head",)))
+    base = dataclasses.replace(modality, lora=None).build()
+    base.lm_head.weight = base.model.embed_tokens.weight
+    model = trained(modality.lora.attach(base)).eval()
+    embedding = base.get_input_embeddings().weight
+    kept = embedding.detach().clone()
+    with merged(model):
+        assert torch.equal(base.get_input_embeddings().weight, kept)

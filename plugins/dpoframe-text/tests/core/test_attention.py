@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from dpoframe_text import attention
 from dpoframe_text.attention import Segments, attend
 from dpoframe_text.layers import ends
 from dpoframe_text.packing import Branch, Tree
@@ -88,3 +89,15 @@ def test_the_selected_attention_still_serves_ordinary_calls(make_model) -> None:
     after = model(ids, attention_mask=mask).logits, model.generate(ids, attention_mask=mask, max_new_tokens=6, do_sample=False)
     torch.testing.assert_close(before[0][mask.bool()], after[0][mask.bool()])
     assert torch.equal(before[1], after[1])
+
+
+def test_autocast_reaches_the_choice_of_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under autocast the kernel is chosen for half precision, though rotation leaves queries and keys in float32."""
+    seen: list[torch.dtype] = []
+    monkeypatch.setattr(attention, "_varlen_fits", lambda query, value, dropout: bool(seen.extend((query.dtype, value.dtype))))
+    query, value = torch.randn(1, 2, 5, 8), torch.randn(1, 2, 5, 8).bfloat16()
+    segments = Segments((Tree(0, 3, (Branch(0, 3, 2),)),))
+    with torch.autocast("cpu", torch.bfloat16):
+        out = attend(query, query, value, segments)
+    assert seen == [torch.bfloat16] * 2
+    assert out.dtype == torch.bfloat16
