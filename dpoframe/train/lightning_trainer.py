@@ -63,7 +63,7 @@ def make_trainer(section: TrainerSection, steps: int, validates: bool, callbacks
             strategy=section.strategy,
             num_nodes=section.num_nodes,
             plugins=plugins,
-            callbacks=[*extra.pop("callbacks", []), *callbacks],
+            callbacks=list(callbacks),
             **{**defaults, **extra},
         )
     except (TypeError, ValueError, lightning.fabric.utilities.exceptions.MisconfigurationException) as error:
