@@ -49,6 +49,7 @@ def recipe(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, A
             "warmup": 0,
             "gradient_clip_val": 1e5,
             "threads": options.threads,
+            "bucket_by_length": settings["sorted"],
             "accelerator": "cpu",
             "devices": 1,
         },
@@ -63,7 +64,7 @@ def write_order(options: argparse.Namespace, settings: dict[str, Any]) -> None:
     lines = (options.work / "pairs.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     pairs = [dpoframe.PreferencePair(row["prompt"], row["chosen"], row["rejected"], row["id"]) for row in rows]
-    order = PairStream(pairs, settings["batch_size"]).order(0)
+    order = PairStream(pairs, settings["batch_size"], bucket=settings["sorted"]).order(0)
     (options.work / "ordered.jsonl").write_text("".join(lines[index] + "\n" for index in order))
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Preference training of text, measured beside TRL on the same weights, pairs and batches.
 
-    python3 benchmarks/text_vs_trl.py [--repeats 3] [--steps 6] [--threads 2] [--trl-python PATH] [--only NAME ...]
+    python3 benchmarks/text_vs_trl.py [--repeats 3] [--steps 6] [--threads 2] [--sorted] [--trl-python PATH] [--only NAME ...]
 
 Installs nothing. TRL comes from the dependency group `benchmark` (`uv pip install --group benchmark`), or from another
 environment named by `--trl-python`. Each run is a fresh process; the contestants take turns, so that a machine whose
@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -94,6 +93,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--trl-python", default=sys.executable, help="the interpreter that has TRL")
+    parser.add_argument("--sorted", action="store_true", help="steps of pairs of about one length; both sides get the same")
     parser.add_argument("--only", nargs="*", default=[*OURS, *PEERS], choices=[*OURS, *PEERS])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="text-vs-trl-") as folder:
@@ -103,7 +103,8 @@ def main() -> None:
 
         write_model(work / "model")
         write_pairs(work / "pairs.jsonl", SETTINGS["batch_size"] * options.steps)
-        (work / "settings.json").write_text(json.dumps({**SETTINGS, "steps": options.steps}))
+        settings = {**SETTINGS, "steps": options.steps, "sorted": options.sorted}
+        (work / "settings.json").write_text(json.dumps(settings))
         subprocess.run([sys.executable, str(HERE / "dpoframe_worker.py"), "--work", str(work), "--order"], check=True)
         results: dict[str, list[dict[str, list[float]]]] = {name: [] for name in options.only}
         for repeat in range(options.repeats):
@@ -111,7 +112,8 @@ def main() -> None:
                 results[name].append(run(name, work, options))
                 step = per_step(results[name][-1], "cpu")
                 print(f"repeat {repeat + 1}: {name}: {step:.2f} CPU s a step", file=sys.stderr, flush=True)
-        print(f"{platform.processor() or platform.machine()}, {options.threads} threads, {options.steps - 1} steps measured a run")
+        order = "sorted by length" if options.sorted else "in random order"
+        print(f"{options.threads} threads, {options.steps - 1} steps measured a run, pairs {order}")
         show(results, work)
 
 
