@@ -136,6 +136,8 @@ def written(path: Path) -> Iterator[Path]:
     Raises:
         MachineError: the disk is full or the folder may not be written.
     """
+    if path.exists() and not path.is_file():  # a rename would put a file in the place of a device or a pipe
+        raise MachineError(f"{path} is not a regular file, so nothing is put in its place. Give the path of a file.")
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -58,6 +58,8 @@ def test_story_tells_the_time_left(capsys: pytest.CaptureFixture[str], monkeypat
     assert re.search(r" 11 %  one 10 of 30  about 2:40 left", "\n".join(lines))
 
 
+# That the short answers were chosen is what the set teaches; the data check rightly remarks on it.
+@pytest.mark.filterwarnings("ignore:The chosen response is the longer one:RuntimeWarning")
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_real_quickstart(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

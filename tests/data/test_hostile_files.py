@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gzip
 import json
+import os
 import random
 import zipfile
 
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpoframe import ConfigError, DataError, DpoframeError, MachineError
+from dpoframe.data.files import written
 from dpoframe.data.opening import open_dataset
 
 ROWS = [{"prompt": f"p{i}", "chosen": f"c{i}", "rejected": f"r{i}"} for i in range(40)]
@@ -227,3 +229,13 @@ def test_wrong_options(options, match, core):
     """Unknown, missing and mistyped keys are told all at once."""
     with pytest.raises(ConfigError, match=match):
         open_dataset("jsonl", options, core)
+
+
+def test_a_device_is_not_replaced_by_a_file(tmp_path):
+    """What is no regular file (a pipe here) is refused as a target and stays what it was; nothing is left beside it."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(MachineError, match="not a regular file"), written(pipe):
+        pytest.fail("the body must not run")
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+    assert pipe.is_fifo()
