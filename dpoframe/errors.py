@@ -46,7 +46,8 @@ class ConfigError(DpoframeError):
 
     def __init__(self, message: str, faults: Sequence[Fault] = ()) -> None:
         self.faults = tuple(faults)
-        super().__init__("\n".join([message, *(f"  - {fault}" for fault in self.faults)]))
+        lines = (str(fault).replace("\n", "\n    ") for fault in self.faults)
+        super().__init__("\n".join([message, *(f"  - {line}" for line in lines)]))
 
 
 class UnknownNameError(ConfigError):

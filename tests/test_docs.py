@@ -231,6 +231,16 @@ def test_other_kinds_hold_their_contracts(kind: str, name: str, isolated_host: P
     assert [one for one in outcomes if one.status == "failed"] == []
 
 
+def test_suite_is_read(colour: Path) -> None:
+    """The page's suite loads beside the page's pairs, with its two prompts, two pairs and two evaluators."""
+    from dpoframe.harness.suite import load_suite
+
+    (colour / "warmth.yaml").write_text(blocks("plugins.md", "part")["suite"], encoding="utf-8")
+    suite = load_suite(colour / "warmth.yaml", colour_host())
+    assert [prompt.content for prompt in suite.prompts] == ["a warm colour", "a cold colour"]
+    assert (suite.prompts[1].id, len(suite.pairs), len(suite.evaluators), suite.samples) == ("cold", 2, 2, 4)
+
+
 def test_pages_link_to_pages_that_exist() -> None:
     """Every relative link in docs/ leads to a file."""
     for page in DOCS.glob("*.md"):

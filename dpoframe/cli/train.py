@@ -38,9 +38,16 @@ def train(
     if result.status == "interrupted":
         words = ["dpoframe", "train", recipe, *(word for change in changes or () for word in ("--set", change))]
         say(f"Interrupted after step {result.steps}. Go on with:\n  {shlex.join([*words, '--out', str(folder), '--resume'])}")
-    document = {"folder": folder, "status": result.status, "steps": result.steps, "final": result.final, "model": result.model}
-    emit(document, f"{folder}: {result.status} after {result.steps} steps. {figures(result.final)}Model: {result.model}")
+    model = result.model if result.model.is_dir() else None
+    document = {"folder": folder, "status": result.status, "steps": result.steps, "final": result.final, "model": model}
+    emit(document, f"{folder}: {result.status} after {result.steps} steps. {figures(result.final)}{_written(folder, model)}")
     raise typer.Exit(result.exit_code)
+
+
+def _written(folder: Path, model: Path | None) -> str:
+    """What there is to open: an interrupted run has no model yet, a recipe without suites no report."""
+    report = folder / "report.html"
+    return (f"Model: {model}" if model else "No model is written yet.") + (f"\nReport: {report}" if report.is_file() else "")
 
 
 def run(recipe: Recipe, folder: Path, resume: bool) -> Any:

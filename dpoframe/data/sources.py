@@ -58,7 +58,7 @@ class Source:
     @property
     def label(self) -> str:
         """The source in words."""
-        return str(self.options.get("path", f"data set {self.name!r}"))
+        return str(self.options.get("path") or f"data set {self.name!r}")
 
     def rows(self, host: PluginHost) -> Iterator[PreferencePair | RefusedRow]:
         """Its pairs and refused rows."""

@@ -43,6 +43,7 @@ FILES = frozenset({"suite", "recipe"})
 """Kinds whose parts are files."""
 
 PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+FILE_MODULES = "dpoframe.plugins.files."
 TARGET = re.compile(r"(?P<module>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*)")
 
 
@@ -100,5 +101,7 @@ def _describe(value: Any) -> str:
     """A value in an error message: a class by its name, anything else by its type."""
     if isinstance(value, type):
         kind = "dataclass" if dataclasses.is_dataclass(value) else "class"
-        return f"the {kind} {value.__module__}.{value.__qualname__}"
+        # The module of a single file has a name made of its path, and the message names that file already.
+        home = "" if value.__module__.startswith(FILE_MODULES) else f"{value.__module__}."
+        return f"the {kind} {home}{value.__qualname__}"
     return f"{value!r:.80} ({type(value).__name__})"

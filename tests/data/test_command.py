@@ -140,6 +140,17 @@ def test_recipe(run, rows_file, tmp_path):
     assert (code, "a recipe says them itself" in err) == (2, True)
 
 
+def test_data_set_without_a_path_has_a_name(run, rows_file, tmp_path):
+    """The report of a plugin's data set whose `path` is empty begins with the data set's name."""
+    rows_file(FIRST.encode(), "first.py")
+    rows_file(
+        b"from dpoframe import PreferencePair\n\n\ndef own(path: str = ''):\n    yield PreferencePair('p', 'c', 'r')\n", "own.py"
+    )
+    (tmp_path / "recipe.yaml").write_text("modality: ./first.py:First\ndata: {name: ./own.py:own}\n")
+    code, out, _ = run("data", "check", tmp_path / "recipe.yaml")
+    assert (code, out.startswith("data set '"), "1 rows = 1 usable" in out) == (0, True, True)
+
+
 CHAT = [{"prompt": f"p{n}", "chosen": [{"role": "user", "content": f"p{n}"}, {"role": "assistant", "content": f"c{n}"}],
          "rejected": [{"role": "user", "content": f"p{n}"}, {"role": "assistant", "content": f"r{n}"}],
          "score_chosen": 2.5, "score_rejected": 1.0} for n in range(2500)]  # fmt: skip

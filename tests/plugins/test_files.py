@@ -86,7 +86,7 @@ def test_faults(isolated_host: PluginHost, mine: Path) -> None:
         isolated_host.get("loss", str(mine.with_name("absent.py")))
     with pytest.raises(UnknownNameError, match=r"defines no 'Mime'\. Did you mean 'Mine'\?"):
         isolated_host.get("loss", f"{mine}:Mime")
-    with pytest.raises(PluginError, match=r"must be a subclass of dpoframe\.Modality"):
+    with pytest.raises(PluginError, match=r"must be a subclass of dpoframe\.Modality, but is the dataclass Mine\.$"):
         isolated_host.get("modality", f"{mine}:Mine")
     with pytest.raises(ConfigError, match=r"must say which modality is meant.*defines none"):
         isolated_host.get("modality", str(mine))
