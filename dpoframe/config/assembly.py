@@ -64,7 +64,10 @@ class Assembly:
     def data(self) -> DataSection | None:
         """The data section: the core's own keys, the data set's arguments, and those of the validation data set."""
         given = self.required("data")
-        if given is None:
+        given = {"name": given} if isinstance(given, str) else given
+        if not isinstance(given, Mapping):
+            if given is not None:
+                self.fault(("data",), f"is {given!r:.80}, but should be a mapping with the data set's name.", _EXAMPLES["data"])
             return None
         own = self.filled(DataKeys, {key: given[key] for key in keys(DataKeys) if key in given}, ("data",))
         rest = {key: value for key, value in given.items() if key not in keys(DataKeys)}

@@ -25,6 +25,9 @@ _OURS = frozenset(
         "val_check_interval",
         "log_every_n_steps",
         "reload_dataloaders_every_n_epochs",
+        "fast_dev_run",
+        "limit_train_batches",
+        "overfit_batches",
     )
 )
 
@@ -132,10 +135,11 @@ def _check_optimizer(build: Assembly, name: str) -> None:
     import torch
 
     kinds = [kind for kind in vars(torch.optim).values() if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)]
-    known = sorted({kind.__name__.lower() for kind in kinds} - {"optimizer"})
+    # A step here calls no closure again, as lbfgs would; gradients are dense, which sparseadam does not take.
+    known = sorted({kind.__name__.lower() for kind in kinds} - {"optimizer", "lbfgs", "sparseadam"})
     if name not in known:
         near = suggestion(name.lower(), known)
-        build.fault(("trainer", "optimizer"), f"is {name!r}.", f"{near} torch.optim has: {', '.join(known)}.".strip())
+        build.fault(("trainer", "optimizer"), f"is {name!r}.", f"{near} Known are: {', '.join(known)}.".strip())
 
 
 def _check_lightning(build: Assembly, trainer: TrainerSection) -> None:

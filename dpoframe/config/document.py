@@ -53,8 +53,19 @@ StrictDumper.add_representer(str, _quoted_where_odd)
 for _tag, _pattern in _SCALARS.items():
     for _kind in (StrictLoader, StrictDumper):
         _kind.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), None)
-# PyYAML's own int constructor takes a leading 0 for octal, its float constructor `:` for base 60.
-StrictLoader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value, 16 if "x" in node.value else 10))
+
+
+def _integer(_: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    """PyYAML's own takes a leading 0 for octal, and leaves numbers that Python refuses for their length to fail as they do."""
+    try:
+        return int(node.value, 16 if "x" in node.value else 10)
+    except ValueError as error:
+        told = f"found a number of {len(node.value)} digits"
+        raise yaml.constructor.ConstructorError(None, None, told, node.start_mark) from error
+
+
+StrictLoader.add_constructor("tag:yaml.org,2002:int", _integer)
+# PyYAML's own float constructor takes `:` for base 60.
 StrictLoader.add_constructor(
     "tag:yaml.org,2002:float", lambda _, node: float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan"))
 )

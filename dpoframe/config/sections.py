@@ -10,7 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import StringConstraints
 
-Positive: TypeAlias = Annotated[int, Gt(0)]
+Positive: TypeAlias = Annotated[int, Gt(0), Le(10**9)]
+Few: TypeAlias = Annotated[int, Gt(0), Le(1024)]
 Share: TypeAlias = Annotated[float, Gt(0), Lt(1)]
 Rate: TypeAlias = Annotated[float, Gt(0), Lt(1e6)]
 ReferenceKind: TypeAlias = Literal["copy", "adapter", "cached", "none", "ema"]
@@ -142,7 +143,7 @@ class TrainerSection:
 
     max_steps: Positive | None = None
     max_epochs: Rate | None = None
-    batch_size: Positive = 8
+    batch_size: Annotated[int, Gt(0), Le(10**6)] = 8
     tokens_per_batch: Positive | None = None
     accumulate_grad_batches: Positive = 1
     lr: Rate = 5e-6
@@ -163,8 +164,8 @@ class TrainerSection:
     save_every: Positive | None = None
     keep_checkpoints: Positive = 2
     bucket_by_length: bool = True
-    num_workers: Annotated[int, Ge(0)] = 0
-    threads: Positive | None = None
+    num_workers: Annotated[int, Ge(0), Le(1024)] = 0
+    threads: Few | None = None
     lightning: Mapping[str, Any] = field(default_factory=dict)
 
 

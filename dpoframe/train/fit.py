@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -96,6 +97,7 @@ def fit(
     if resume:
         folder.require_resumable(recipe)
     elif is_first_rank():
+        folder.require_place()
         folder.require_new()
     relay = known.relay(recipe.active_plugins)
     relay.dpoframe_configure(config=recipe)
@@ -105,11 +107,12 @@ def fit(
     modality: Modality = recipe.modality.value.with_details(loss.requires)
     require_reference(recipe, loss)
     pairs = load_pairs(recipe.data, known, modality, seed=recipe.seed)
-    info = open_folder(folder, recipe, known, pairs)
-    torch.manual_seed(recipe.seed)  # what is made fresh in the model (an adapter) follows from the seed
-    policy = (build or modality.build)().train()
-    run = Run(recipe, folder, relay, loss, modality, policy, pairs, info, progress)
-    return run.go(resume)
+    with folder.claimed() if is_first_rank() else nullcontext():
+        info = open_folder(folder, recipe, known, pairs)
+        torch.manual_seed(recipe.seed)  # what is made fresh in the model (an adapter) follows from the seed
+        policy = (build or modality.build)().train()
+        run = Run(recipe, folder, relay, loss, modality, policy, pairs, info, progress)
+        return run.go(resume)
 
 
 def is_first_rank() -> bool:
@@ -167,9 +170,11 @@ class Run:
                 trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except InterruptedRunError as stopped:
             return FitResult(self.folder.path, stopped.step, self.final(), "interrupted", stopped.exit_code)
-        except SystemExit as error:  # how Lightning ends after a KeyboardInterrupt
-            raise KeyboardInterrupt from error
-        return FitResult(self.folder.path, self.steps, self.final())
+        except SystemExit as error:
+            if isinstance(error.__context__, KeyboardInterrupt):  # how Lightning ends after one
+                raise error.__context__ from error
+            raise
+        return FitResult(self.folder.path, trainer.global_step, self.final())
 
     @property
     def steps(self) -> int:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dpoframe.checkpoint import CheckpointFolder
-from dpoframe.checkpoint.durable import durable, reason
+from dpoframe.checkpoint.durable import ASIDE, durable, reason
 from dpoframe.checkpoint.model import RECORD
+from dpoframe.config.document import read_file
 from dpoframe.config.recipe import Recipe
 from dpoframe.errors import CheckpointError, ConfigError, Fault, MachineError
+from dpoframe.train.claim import claimed
 
 # Keys that may differ when a run is resumed: they say where and how it is watched, not what it computes.
 FREE = {
@@ -80,35 +82,55 @@ class RunFolder:
             raise CheckpointError(
                 f"The run in {self.path} is finished: its model is {self.model}. Start a longer run with another --out."
             )
-        before, now = flat(yaml.safe_load(self.recipe.read_text(encoding="utf-8"))), flat(json.loads(json.dumps(recipe.to_dict())))
+        before, now = flat(read_file(self.recipe).data), flat(json.loads(json.dumps(recipe.to_dict())))
         changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key) and not is_free(key)]
         faults = [Fault(key, f"the run has {before.get(key)!r}, the recipe now says {now.get(key)!r}.") for key in changed]
         if faults:
             raise ConfigError(f"The run in {self.path} was made by another recipe and cannot go on with this one:", faults)
 
-    def create(self, recipe: Recipe, environment: Mapping[str, Any]) -> None:
-        """Makes the folder with recipe and environment."""
+    def require_place(self) -> None:
+        """Raises `ConfigError` where no folder can ever be made: the path, or one above it, is a file."""
+        for place in (self.path, *self.path.parents):
+            if place.exists() and not place.is_dir():
+                raise ConfigError(f"{self.path} cannot be a run folder: {place} is no folder. Give another with --out.")
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Context in which the folder is there, swept of what broken-off writes left, and no other process writes to it."""
         try:
             self.checkpoints.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise MachineError(f"The run folder {self.path} cannot be made ({reason(error)}). Give another with --out.") from error
+        with claimed(self.path):
+            self.sweep()
+            yield
+
+    def sweep(self) -> None:
+        """Removes what broken-off writes left: files and models set aside, checkpoints without a manifest."""
         self.checkpoints.sweep()
+        for left in (*self.path.glob(f".*{ASIDE}"), *self.path.glob(f".{self.model.name}.*.old")):
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    left.unlink()
+
+    def create(self, recipe: Recipe, environment: Mapping[str, Any]) -> None:
+        """Writes recipe and environment."""
         with durable(self.recipe) as file:
             file.write(recipe.to_yaml().encode())
         with durable(self.environment) as file:
             file.write((json.dumps(environment, indent=2, default=str) + "\n").encode())
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl; a last line that was cut off is left out."""
+        """The rows of metrics.jsonl; a last line that was cut off, and whatever else is no row, is left out."""
         if not self.metrics.is_file():
             return []
         rows = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
-            try:
+        for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError):
                 rows.append(json.loads(line))
-            except ValueError:
-                continue
-        return rows
+        return [row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int)]
 
     def rewind(self, step: int) -> None:
         """Removes rows that a resume from `step` will write again."""

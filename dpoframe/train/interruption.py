@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
@@ -45,7 +46,8 @@ class Interruption(Callback):
             signal.raise_signal(number)
             return
         self.received = number
-        sys.stderr.write("\nFinishing this step and saving; once more ends the run at once, from its last checkpoint.\n")
+        with contextlib.suppress(OSError):
+            sys.stderr.write("\nFinishing this step and saving; once more ends the run at once, from its last checkpoint.\n")
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any) -> None:
         """Makes the flag known to all ranks."""

@@ -12,13 +12,13 @@ from lightning.pytorch.callbacks import Callback
 
 from dpoframe.checkpoint import DurableCheckpointIO
 from dpoframe.config.sections import TrainerSection
-from dpoframe.errors import ConfigError, Fault, suggestion
+from dpoframe.errors import ConfigError, Fault, MachineError, suggestion
 
 # What the run itself decides; under `trainer.lightning` they would break it.
 OWN = {
     "max_steps", "max_epochs", "accumulate_grad_batches", "gradient_clip_val", "use_distributed_sampler", "check_val_every_n_epoch",
     "val_check_interval", "enable_checkpointing", "num_sanity_val_steps", "enable_progress_bar", "precision", "devices",
-    "accelerator", "strategy", "num_nodes",
+    "accelerator", "strategy", "num_nodes", "fast_dev_run", "limit_train_batches", "overfit_batches",
 }  # fmt: skip
 # Said of every run here, and wrong here: steps are large and workers a choice; the loop's own checkpointing is off.
 NOISE = (
@@ -68,6 +68,8 @@ def make_trainer(section: TrainerSection, steps: int, validates: bool, callbacks
         )
     except (TypeError, ValueError, lightning.fabric.utilities.exceptions.MisconfigurationException) as error:
         raise ConfigError(f"lightning.Trainer does not accept the recipe's trainer section: {error}") from error
+    except ImportError as error:  # a precision or strategy of a package that is not installed; it names the package
+        raise MachineError(f"The recipe's trainer section needs a package that this machine lacks: {error}") from error
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -54,7 +55,8 @@ class ProgressBar(Callback):
         elif trainer.is_global_zero and (time.monotonic() - self.told > LINE_EVERY or done == self.steps):
             self.told = time.monotonic()
             left = (self.told - self.started) / max(1, done - self.first) * (self.steps - done)
-            self.console.print(f"step {done} of {self.steps}  {shown}  about {left:.0f} s left", highlight=False)
+            with contextlib.suppress(OSError):  # a full disk under the log ends no run
+                self.console.print(f"step {done} of {self.steps}  {shown}  about {left:.0f} s left", highlight=False)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Takes the bar away."""

@@ -40,7 +40,10 @@ def make_optimizer(parameters: Iterable[nn.Parameter], settings: TrainerSection)
         {"params": [parameter for parameter in trained if parameter.ndim < 2], "weight_decay": 0.0},
     ]
     extra = {"betas": tuple(settings.betas)} if "betas" in inspect.signature(kind).parameters else {}
-    made: torch.optim.Optimizer = kind([group for group in groups if group["params"]], lr=settings.lr, **extra)
+    try:
+        made: torch.optim.Optimizer = kind([group for group in groups if group["params"]], lr=settings.lr, **extra)
+    except (TypeError, ValueError) as error:  # muon, for example, takes matrices only
+        raise ConfigError(f"trainer.optimizer {settings.optimizer!r} does not take this model's parameters: {error}") from error
     return made
 
 

@@ -27,6 +27,13 @@ TEXTS = {
     "repeated-nested": ("modality: {name: echo, model: a, model: b}\n" + D, ["'model' stands twice"]),
     "key-no-word": (GOOD + "3: x\n", ["the key 3 is no word"]),
     "null-key": (GOOD + "~: x\n", ["is no word"]),
+    "endless-number": (GOOD + f"seed: {'9' * 5000}\n", ["not valid YAML", "line 4", "a number of 5000 digits"]),
+    "data-list": (M + "data: [1, 2]\n", ["data (line 2)", "should be a mapping"]),
+    "data-word": (M + "data: nowhere\n", ["data.name", "'nowhere'"]),
+    "batch-size-endless": (GOOD + "trainer: {batch_size: 99999999}\n", ["trainer.batch_size (line 4)", "less than or equal to"]),
+    "threads-endless": (GOOD + "trainer: {threads: 1000000}\n", ["trainer.threads (line 4)", "less than or equal to"]),
+    "optimizer-unfit": (GOOD + "trainer: {optimizer: lbfgs}\n", ["trainer.optimizer (line 4): is 'lbfgs'", "adamw"]),
+    "lightning-rehearsal": (GOOD + "trainer: {lightning: {fast_dev_run: true}}\n", ["fast_dev_run (line 4): is set by dpoframe"]),
     "cycle": (GOOD + "evaluate: &a [*a]\n", ["alias refers to what it stands in"]),
     "bomb": (
         "".join(f"k{i}: &a{i} [{', '.join([f'*a{i - 1}' if i else 'x'] * 10)}]\n" for i in range(9)),
