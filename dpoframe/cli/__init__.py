@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 import dpoframe
 from dpoframe.cli import failures, output
+from dpoframe.cli.termination import terminable
 
 VERBS = ("quickstart", "train", "data", "plugins", "recipes", "suites", "config", "doctor")
 """The verb files, in the order of the help."""
@@ -57,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     options = words[: words.index("--")] if "--" in words else words
-    with output.session(json="--json" in options, debug="--debug" in options):
+    output.require_streams()
+    with output.session(json="--json" in options, debug="--debug" in options), terminable():
         try:
             status = command(words).main(args=words, prog_name="dpoframe", standalone_mode=False)
             return status if type(status) is int else 0

@@ -4,23 +4,27 @@
 1    the job failed, or an internal error
 2    usage, recipe, data or plugin: the user can mend it
 3    the machine lacks something: a package, room, permission, memory
-130  interrupted
+130  interrupted; 143 by SIGTERM
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dpoframe.cli import output
+from dpoframe.cli.termination import Terminated
 from dpoframe.errors import ConfigError, DpoframeError, Fault
 
 INTERRUPTED = 130
-_MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
+_SIGNALLED = 128
+_CLOSED_PIPE = _SIGNALLED + 13
+_MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
 _REFUSED = {
     errno.EACCES: "No permission",
     errno.EPERM: "No permission",
@@ -54,14 +58,14 @@ def report(error: BaseException, words: Sequence[str]) -> int:
         error: What ended the command.
         words: The command line, to know whether the run can be resumed.
     """
-    if isinstance(error, SystemExit):
-        return _status(error)
-    if isinstance(error, output.PipeClosedError | BrokenPipeError):
-        return _closed_pipe()
     try:
+        if isinstance(error, output.PipeClosedError | BrokenPipeError):
+            return _CLOSED_PIPE
         return _tell(error, words)
     except (output.PipeClosedError, BrokenPipeError):
-        return _closed_pipe()
+        return _CLOSED_PIPE
+    finally:
+        _settle()
 
 
 def _tell(error: BaseException, words: Sequence[str]) -> int:
@@ -69,7 +73,7 @@ def _tell(error: BaseException, words: Sequence[str]) -> int:
     opened = output.current()
     if opened.debug:
         output.say("".join(traceback.format_exception(error)))
-    output.say(failure.message if failure.exit_code == INTERRUPTED else f"error: {failure.message}", style="red")
+    output.say(failure.message if failure.exit_code > _SIGNALLED else f"error: {failure.message}", style="red")
     if opened.json and not opened.emitted:
         output.emit({"error": failure}, "")
     return failure.exit_code
@@ -79,7 +83,10 @@ def describe(error: BaseException, words: Sequence[str] = ()) -> Failure:
     """What `error` means to the user."""
     kind = type(error).__name__
     if isinstance(error, KeyboardInterrupt | InterruptedVerbError) or kind == "Abort":
-        return Failure("Interrupted", _interrupted(words), INTERRUPTED)
+        terminated = any(isinstance(one, Terminated) for one in _chain(error))
+        return Failure("Interrupted", _interrupted(words), _SIGNALLED + signal.SIGTERM if terminated else INTERRUPTED)
+    if isinstance(error, SystemExit):
+        return _ended(error)
     if isinstance(error, DpoframeError):
         faults = error.faults if isinstance(error, ConfigError) else ()
         return Failure(kind, str(error), error.exit_code, faults)
@@ -90,6 +97,8 @@ def describe(error: BaseException, words: Sequence[str] = ()) -> Failure:
     if isinstance(error, OSError) and error.errno in _MISSING:
         return Failure(kind, f"{os.strerror(error.errno)}: {error.filename}. Check the path.", 2)
     text = str(error).strip().split("\n")[0]
+    if where := _plugin_code(error):
+        return Failure(kind, f"the plugin code at {where} failed: {kind}: {text} (run again with --debug for the traceback)", 1)
     return Failure(kind, f"internal error: {kind}: {text} (run again with --debug for the traceback)", 1)
 
 
@@ -99,7 +108,8 @@ def _machine(error: BaseException) -> str:
         what = _REFUSED[error.errno]
         where = f": {error.filename}" if error.filename else ""
         return f"{what}{where}. Nothing half-written was left as a result; mend that, or write elsewhere, and run again."
-    if isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "OutOfMemory"):
+    out_of_memory = type(error).__name__ in ("OutOfMemoryError", "OutOfMemory") or "can't allocate memory" in str(error)
+    if isinstance(error, MemoryError) or out_of_memory:
         return (
             "The memory does not suffice. Lower trainer.tokens_per_batch, or raise trainer.accumulate_grad_batches: "
             "neither changes the result."
@@ -119,10 +129,12 @@ def _usage(error: BaseException) -> str:
 
 
 def _interrupted(words: Sequence[str]) -> str:
-    resume = "Interrupted. What was written stays"
     if "train" in words:
-        return f"{resume}: run the same command with --resume (and the same --out) to go on from the last checkpoint."
-    return f"{resume}; run the same command again to go on."
+        return (
+            "Interrupted. What was written stays: run the same command again, and where the run folder was made already with "
+            "--resume (and the same --out), to go on from the last checkpoint."
+        )
+    return "Interrupted. What was written stays; run the same command again to go on."
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -139,18 +151,45 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0][:200]
 
 
-def _status(error: SystemExit) -> int:
-    if isinstance(error.code, int) or error.code is None:
-        return error.code or 0
-    output.say(str(error.code))
-    return 1
+def _ended(error: SystemExit) -> Failure:
+    """The verbs end by returning, so it is a plugin or a library that ends the program. Codes of signals are kept."""
+    code, where = error.code, _plugin_code(error)
+    if isinstance(code, int) and code > _SIGNALLED:
+        return Failure("SystemExit", f"Ended with exit code {code}.", code)
+    if isinstance(code, str):
+        return Failure("SystemExit", code, 1)
+    who = f"the plugin code at {where}" if where else "a plugin or a library"
+    return Failure("SystemExit", f"{who} ended the program (SystemExit: {code}); --debug shows the traceback", 1)
 
 
-def _closed_pipe() -> int:
-    """The reader went away, as `head` does: no error, but nothing more may be flushed into the pipe at exit."""
+def _plugin_code(error: BaseException) -> str:
+    """File and line of the innermost plugin code that an error passed through; empty where there is none."""
+    from dpoframe.plugins import files
+
+    found, trace = "", error.__traceback__
+    own = _plugin_packages()
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__", ""))
+        if module.startswith(f"{files.__name__}.") or module.split(".")[0] in own:
+            found = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return found
+
+
+def _plugin_packages() -> set[str]:
+    """Top-level packages of the plugins that the command asked for; none where it asked for none."""
+    if "dpoframe.plugins.host" not in sys.modules:
+        return set()
+    from dpoframe.plugins import host
+
+    names = (str(getattr(plugin.module, "__name__", "")).split(".")[0] for plugin in host().plugins)
+    return {name for name in names if name} - {"dpoframe"}
+
+
+def _settle() -> None:
+    """Leaves nothing to be flushed at exit into a pipe whose reader went away, or onto a full disk."""
     for stream in filter(None, (sys.__stdout__, sys.__stderr__)):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    return 128 + 13

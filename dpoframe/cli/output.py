@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TextIO
 
+from dpoframe.errors import MachineError
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
@@ -45,16 +47,48 @@ class PipeClosedError(Exception):
 _open: list[Session] = []
 
 
+def require_streams() -> None:
+    """Puts the null device in the place of standard streams that are closed: else the next file opened would take their number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+            if getattr(sys, name) is None:
+                stream = open(number, "w" if number else "r", encoding="utf-8", closefd=False)  # noqa: SIM115
+                setattr(sys, name, stream)
+                setattr(sys, f"__{name}__", stream)
+
+
 @contextlib.contextmanager
 def session(*, json: bool = False, debug: bool = False) -> Iterator[Session]:
-    """Opens the output of one command. With `json`, whatever a library prints on stdout meanwhile goes to stderr."""
-    opened = Session(json, debug, sys.stdout)
-    _open.append(opened)
+    """Opens the output of one command. With `json`, whatever else is written to stdout meanwhile goes to stderr."""
+    with contextlib.ExitStack() as stack:
+        opened = Session(json, debug, stack.enter_context(_stdout_aside()) if json else sys.stdout)
+        _open.append(opened)
+        stack.callback(_open.remove, opened)
+        stack.enter_context(plain_warnings(debug))
+        if json:
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        yield opened
+
+
+@contextlib.contextmanager
+def _stdout_aside() -> Iterator[TextIO]:
+    """The real stdout, while the process's descriptor 1 is stderr: C libraries and child processes write to that, too."""
+    real, talk = sys.__stdout__, sys.__stderr__
+    if real is None or talk is None or sys.stdout is not real:
+        yield sys.stdout
+        return
+    real.flush()
+    kept = os.dup(real.fileno())
+    os.dup2(talk.fileno(), real.fileno())
     try:
-        with plain_warnings(debug), contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
-            yield opened
+        with contextlib.suppress(OSError), os.fdopen(os.dup(kept), "w", encoding=real.encoding, errors=real.errors) as stream:
+            yield stream
     finally:
-        _open.remove(opened)
+        os.dup2(kept, real.fileno())
+        os.close(kept)
 
 
 @contextlib.contextmanager
@@ -99,15 +133,21 @@ def emit(document: Any, text: RenderableType) -> None:
         opened.stdout.flush()
     except BrokenPipeError as error:
         raise PipeClosedError from error
+    except OSError as error:
+        raise MachineError(f"The result could not be written to standard output: {error.strerror}.") from error
 
 
 def say(text: RenderableType, style: str = "") -> None:
-    """Tells a person something on stderr: progress, a warning, a hint. Square brackets in `text` are no markup."""
+    """Tells a person something on stderr: progress, a warning, a hint. Square brackets in `text` are no markup.
+
+    What stderr does not take, a log on a full disk for example, is lost: no command fails for that.
+    """
     out = console(sys.stderr)
-    if isinstance(text, str):
-        out.print(escaped(text), style=style or None, markup=False, highlight=False, soft_wrap=True)
-    else:
-        out.print(text, style=style or None)
+    with contextlib.suppress(OSError):
+        if isinstance(text, str):
+            out.print(escaped(text), style=style or None, markup=False, highlight=False, soft_wrap=True)
+        else:
+            out.print(text, style=style or None)
 
 
 def console(stream: TextIO) -> Console:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ class RunFolder:
 
     def require_new(self) -> None:
         """Raises `ConfigError` where a run lies here already."""
-        if self.recipe.exists() or self.metrics.exists() or self.checkpoints.path.exists():
+        if any(os.path.exists(sign) for sign in (self.recipe, self.metrics, self.checkpoints.path)):  # noqa: PTH110
             state = "is finished" if self.finished else "can be resumed with --resume"
             raise ConfigError(
                 f"There is a run in {self.path} already, which {state}. Give another folder with --out, or remove it."
@@ -91,7 +92,7 @@ class RunFolder:
     def require_place(self) -> None:
         """Raises `ConfigError` where no folder can ever be made: the path, or one above it, is a file."""
         for place in (self.path, *self.path.parents):
-            if place.exists() and not place.is_dir():
+            if os.path.exists(place) and not place.is_dir():  # noqa: PTH110 - False, not an error, for a name too long
                 raise ConfigError(f"{self.path} cannot be a run folder: {place} is no folder. Give another with --out.")
 
     @contextlib.contextmanager

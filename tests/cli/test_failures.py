@@ -12,6 +12,7 @@ import typer
 
 from dpoframe import ConfigError, DataError, Fault, MachineError, MissingExtraError, TrainingError, cli
 from dpoframe.cli import main
+from dpoframe.cli.termination import Terminated
 
 
 class OutOfMemoryError(RuntimeError):
@@ -52,7 +53,12 @@ ERRORS: dict[str, tuple[BaseException, int, str]] = {
     "control": (DataError("row \x1b]0;owned\x07"), 2, "row \\x1b]0;owned\\x07"),
     "interrupt": (KeyboardInterrupt(), 130, "Interrupted"),
     "abort": (typer.Abort(), 130, "Interrupted"),
-    "exit": (SystemExit(143), 143, ""),
+    "exit-of-a-signal": (SystemExit(143), 143, "exit code 143"),
+    "exit-of-a-plugin": (SystemExit(7), 1, "a plugin or a library ended the program (SystemExit: 7)"),
+    "exit-as-if-done": (SystemExit(0), 1, "ended the program"),
+    "terminated": (Terminated(), 143, "run the same command again"),
+    "allocator": (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ..."), 3, "trainer.tokens_per_batch"),
+    "long-name": (OSError(errno.ENAMETOOLONG, "long", "x" * 300), 2, "File name too long"),
     "exit-text": (SystemExit("bye"), 1, "bye"),
     "verb-handled-interrupt-exit": (typer.Exit(130), 130, ""),
     "typer-exit": (typer.Exit(5), 5, ""),
