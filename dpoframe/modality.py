@@ -37,10 +37,12 @@ class Modality(ABC):
     Class attributes:
         provides: names of the `Scores.detail` entries that `with_details` can switch on.
         stochastic: whether scores depend on `Example.seed` (diffusion: yes; text: no).
+        library: what loads the folder that `save` writes, as a model card names it.
     """
 
     provides: ClassVar[frozenset[str]] = frozenset()
     stochastic: ClassVar[bool] = False
+    library: ClassVar[str] = "dpoframe"
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     @abstractmethod

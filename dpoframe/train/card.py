@@ -36,7 +36,9 @@ Aligned with human preferences by dpoframe {{ version }}.
 {% if final %}
 ## The last figures of the run
 
-These are training metrics. They say that the model separates the pairs it was trained on, not that its answers are better.
+{% if held_out %}These were measured on held-out pairs. They say that the model tells such pairs apart, not that its answers are better.
+{%- else %}These are training metrics. They say that the model separates the pairs it was trained on, not that its answers are better.
+{%- endif %}
 
 | metric | value |
 |---|---|
@@ -62,12 +64,13 @@ def model_card(recipe: Recipe, pairs: int, steps: int, version: str, rows: Seque
         version: dpoframe's.
         rows: The rows of metrics.jsonl; figures of the last validation, else of the last step, are shown.
     """
-    chosen = [row for row in rows if row.get("stage") == "validation"] or list(rows)
+    held_out = [row for row in rows if row.get("stage") == "validation"]
+    chosen = held_out or list(rows)
     final = {name: chosen[-1][name] for name in SHOWN if isinstance(chosen[-1].get(name), float)} if chosen else {}
     plain = recipe.to_dict()
     template = Environment(undefined=StrictUndefined, autoescape=False).from_string(TEMPLATE)  # Markdown, not HTML
     return template.render(
-        library="transformers" if recipe.modality.name == "text" else "dpoframe",
+        library=recipe.modality.value.library,
         name=recipe.name,
         description=recipe.description,
         version=version,
@@ -81,5 +84,6 @@ def model_card(recipe: Recipe, pairs: int, steps: int, version: str, rows: Seque
         lr=recipe.trainer.lr,
         seed=recipe.seed,
         final=final,
+        held_out=bool(held_out),
         recipe=recipe.to_yaml(),
     )

@@ -86,6 +86,7 @@ class TextModality(Modality):
     details: tuple[str, ...] = ()
 
     provides: ClassVar[frozenset[str]] = frozenset({"shared", "wpo"})
+    library: ClassVar[str] = "transformers"
 
     def __post_init__(self) -> None:
         """ValueError with every value that cannot be."""
