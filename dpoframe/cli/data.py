@@ -79,6 +79,8 @@ def convert(
     form = _form(to, out)
     if out.exists() and not force:
         raise ConfigError(f"{out} exists. Give another name, or --force to replace it.")
+    if quarantine is not None and quarantine.resolve() == out.resolve():
+        raise ConfigError(f"--out and --quarantine are the same file, {out}. Give --quarantine another name.")
     found, _ = _source(source, None, layout, columns, split)
     result = inspect_source(found, host(), None, limit, quarantine, keep=lambda pairs: write_pairs(pairs, out, form))
     if result.refused:

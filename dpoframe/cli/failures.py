@@ -98,7 +98,7 @@ def describe(error: BaseException, words: Sequence[str] = ()) -> Failure:
         return Failure(kind, f"{os.strerror(error.errno)}: {error.filename}. Check the path.", 2)
     text = str(error).strip().split("\n")[0]
     if where := _plugin_code(error):
-        return Failure(kind, f"the plugin code at {where} failed: {kind}: {text} (run again with --debug for the traceback)", 1)
+        return Failure(kind, f"the plugin code at {where} failed: {kind}: {text} (run again with --debug for the traceback)", 2)
     return Failure(kind, f"internal error: {kind}: {text} (run again with --debug for the traceback)", 1)
 
 
@@ -159,7 +159,7 @@ def _ended(error: SystemExit) -> Failure:
     if isinstance(code, str):
         return Failure("SystemExit", code, 1)
     who = f"the plugin code at {where}" if where else "a plugin or a library"
-    return Failure("SystemExit", f"{who} ended the program (SystemExit: {code}); --debug shows the traceback", 1)
+    return Failure("SystemExit", f"{who} ended the program (SystemExit: {code}); --debug shows the traceback", 2 if where else 1)
 
 
 def _plugin_code(error: BaseException) -> str:

@@ -118,7 +118,8 @@ def read_file(file: Path) -> Document:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ConfigError(f"There is no file {file}.") from error
+        known = "A recipe is a YAML file, a run folder, or a name that `dpoframe recipes` lists."
+        raise ConfigError(f"There is no file {file} (looked for from {Path.cwd()}). {known}") from error
     except IsADirectoryError as error:
         raise ConfigError(f"{file} is a folder; a recipe is a YAML file.") from error
     return read_text(text, str(file), file.resolve().parent)

@@ -48,6 +48,8 @@ def data_files(path: str | Path | Sequence[str | Path], suffixes: Sequence[str],
         near = ", ".join(sorted(item.name for item in place.parent.iterdir())[:8]) if place.parent.is_dir() else ""
         there = f"{place.parent} holds: {near}." if near else f"The folder {place.parent} does not exist or is empty."
         raise DataError(f"{place} does not exist (looked for from {Path.cwd()}). {there}")
+    if not place.is_file():  # opening a pipe would wait for a writer
+        raise DataError(f"{place} is no regular file: data is read more than once. Write what it gives to a file first.")
     if split is not None:
         raise DataError(
             f"split {split!r} was given with the single file {place}. Leave split out, or give the folder of the splits."

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import os
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from dpoframe.data.rows import RawRow
-from dpoframe.errors import DataError, MissingExtraError
+from dpoframe.errors import DataError, MachineError, MissingExtraError
 
 
 def hub_rows(path: str, subset: str | None, split: str, streaming: bool, revision: str | None) -> Iterator[RawRow]:
@@ -16,7 +20,8 @@ def hub_rows(path: str, subset: str | None, split: str, streaming: bool, revisio
 
     Raises:
         MissingExtraError: `datasets` is not installed.
-        DataError: the data set, subset or split does not exist, cannot be reached, or breaks while it is read.
+        DataError: the data set, subset or split does not exist, or breaks while it is read.
+        MachineError: it is not in the cache, and the hub cannot be reached.
     """
     if importlib.util.find_spec("datasets") is None:
         raise MissingExtraError("The data set 'huggingface'", "datasets", 'pip install "dpoframe[datasets]"')
@@ -28,19 +33,54 @@ def hub_rows(path: str, subset: str | None, split: str, streaming: bool, revisio
 def _load(path: str, subset: str | None, split: str, streaming: bool, revision: str | None) -> Any:
     import datasets
 
-    folder = Path(path).expanduser()
+    folder, unreachable = Path(path).expanduser(), False
     try:
         if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
             found = datasets.load_from_disk(str(folder))
             return found[split] if isinstance(found, Mapping) else found
         given = str(folder) if folder.is_dir() else path
-        return datasets.load_dataset(given, subset, split=split, streaming=streaming, revision=revision)
+        unreachable = not (folder.is_dir() or hub_reachable())
+        with offline() if unreachable else contextlib.nullcontext():
+            return datasets.load_dataset(given, subset, split=split, streaming=streaming, revision=revision)
     except Exception as error:  # `datasets` raises errors of many libraries: network, hub, Arrow, its own
+        if unreachable:
+            told = f"The data set {path!r} is not on this machine, and the hub cannot be reached"
+            raise MachineError(f"{told} ({_first_line(error)}) Connect to the network, or give a local folder.") from error
         raise DataError(
             f"The data set {path!r} (subset {subset!r}, split {split!r}) cannot be loaded: {type(error).__name__}: "
             f"{_first_line(error)} Check the id, the subset, the split and the network; "
             "a private data set needs `hf auth login`."
         ) from error
+
+
+def hub_reachable() -> bool:
+    """Whether the hub's name resolves: its client would try for half a minute. Behind a proxy the client is left to find out."""
+    import huggingface_hub
+
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return True
+    try:
+        socket.getaddrinfo(urlsplit(huggingface_hub.constants.ENDPOINT).hostname, 443)
+    except OSError:
+        return False
+    return not huggingface_hub.constants.HF_HUB_OFFLINE
+
+
+@contextlib.contextmanager
+def offline() -> Iterator[None]:
+    """Context in which `datasets` looks into its cache alone."""
+    import datasets
+    import huggingface_hub
+
+    switches: tuple[Any, ...] = (huggingface_hub.constants, datasets.config)
+    before = [switch.HF_HUB_OFFLINE for switch in switches]
+    for switch in switches:
+        switch.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        for switch, was in zip(switches, before, strict=True):
+            switch.HF_HUB_OFFLINE = was
 
 
 def _numbered(name: str, rows: Any) -> Iterator[RawRow]:

@@ -14,7 +14,7 @@ from dpoframe.data.files import written
 from dpoframe.data.inspection import Inspection
 from dpoframe.data.loading import Section, quarantine_line
 from dpoframe.data.opening import open_dataset
-from dpoframe.errors import DataError
+from dpoframe.errors import ConfigError, DataError
 from dpoframe.modality import Modality
 from dpoframe.plugins import PluginHost
 from dpoframe.types import PreferencePair, RefusedRow
@@ -104,7 +104,10 @@ def inspect_source(
 
     Raises:
         DataError: the source cannot be read at all.
+        ConfigError: the quarantine file would take the place of what is read, or be read the next time.
     """
+    if quarantine is not None:
+        _require_apart(quarantine, source)
     held = frozenset[bytes]()
     if source.validation is not None:
         held = frozenset(inspect_source(source.validation, host, modality).prompts)
@@ -120,6 +123,17 @@ def inspect_source(
     if not result.rows:
         result.require_some()
     return result
+
+
+def _require_apart(quarantine: Path, source: Source) -> None:
+    """Raises `ConfigError` where the quarantine file is a file of the source, or lies in its folder."""
+    place = quarantine.expanduser().resolve()
+    given = [one.options.get("path") for one in (source, source.validation) if one is not None]
+    paths = [path for one in given if one for path in ([one] if isinstance(one, str | Path) else one)]
+    for path in paths:
+        read = Path(path).expanduser().resolve()
+        if read == place or (read.is_dir() and read in place.parents):
+            raise ConfigError(f"The refused rows would be written to {quarantine}, but data is read from {path}. Name another.")
 
 
 def _passing(rows: Iterable[PreferencePair | RefusedRow], refuse: Callable[[RefusedRow], object]) -> Iterator[PreferencePair]:

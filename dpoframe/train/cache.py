@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
-from dpoframe.errors import MachineError, TrainingError
+from dpoframe.errors import CheckpointError, MachineError, TrainingError
 from dpoframe.modality import Modality
 from dpoframe.types import Scores
 
@@ -55,6 +56,15 @@ def store_digest(modality: Modality, model: nn.Module, details: Collection[str],
     return hashlib.blake2b(json.dumps(made, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
 
 
+def _part(file: Path) -> pa.Table:
+    """One part of a store; CheckpointError where it is damaged."""
+    try:
+        return pq.read_table(file)
+    except pa.ArrowInvalid as error:
+        told = str(error).splitlines()[0]
+        raise CheckpointError(f"The cached scores in {file} are damaged ({told}). Remove the file; they are made again.") from error
+
+
 class ScoreStore:
     """The scores of one folder. Parts are added as whole files, each written aside and renamed, so readers see no half."""
 
@@ -67,7 +77,7 @@ class ScoreStore:
         """Loads every part."""
         files = sorted(self.folder.glob("part-*.parquet"))
         if files:
-            table = pa.concat_tables([pq.read_table(file) for file in files])
+            table = pa.concat_tables([_part(file) for file in files])
             names = [name for name in table.column_names if name not in ("key", "value", "length")]
             columns = {name: torch.from_numpy(table[name].to_numpy().copy()) for name in ("value", "length", *names)}
             self.rows = {key: row for row, key in enumerate(table["key"].to_pylist())}
@@ -101,7 +111,8 @@ class ScoreStore:
             pq.write_table(pa.Table.from_pylist(rows), aside)
             aside.replace(target)
         except OSError as error:
-            aside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
             raise MachineError(
                 f"Reference scores cannot be written to {self.folder}: {error}. Set DPOFRAME_CACHE to a folder with room."
             ) from error

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
+from dpoframe.errors import PluginError
 from dpoframe.plugins import Relay
 from dpoframe.types import PairScores
 
@@ -33,8 +35,20 @@ class RunHooks:
     def _collect(self, hook: str, joint: str, **arguments: Any) -> dict[str, Tensor]:
         if self.relay is None or not getattr(self.relay, hook).get_hookimpls():
             return {}
-        return {
-            f"{plugin}{joint}{name}": value
-            for plugin, made in self.relay.each(hook, **arguments)
-            for name, value in (made or {}).items()
-        }
+        found: dict[str, Tensor] = {}
+        for plugin, made in self.relay.each(hook, **arguments):
+            for name, value in _scalars(made, f"The hook {hook} of the plugin {plugin!r}").items():
+                found[f"{plugin}{joint}{name}"] = value
+        return found
+
+
+def _scalars(made: Any, who: str) -> Mapping[str, Tensor]:
+    """What a hook returned; PluginError where that is no mapping of names to 0-dim tensors."""
+    if made is None:
+        return {}
+    if not isinstance(made, Mapping):
+        raise PluginError(f"{who} must return a mapping of names to 0-dim tensors, but returned {made!r:.80}.")
+    for name, value in made.items():
+        if not isinstance(value, Tensor) or value.ndim:
+            raise PluginError(f"{who} must return 0-dim tensors, but {name!r} is {value!r:.80}.")
+    return made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,6 +109,23 @@ def test_json_error(case: str, failing: list[BaseException], capsys: pytest.Capt
     assert document["error"]["message"]
     if case == "config":
         assert document["error"]["faults"] == [{"where": "a.b (line 3)", "message": "is wrong.", "fix": "Mend it."}]
+
+
+@pytest.mark.parametrize("raised", ["RuntimeError('boom')", "SystemExit(0)"])
+def test_failing_plugin_code_is_named(raised: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What plugin code raises is told with its file and line, ends with 2, and is no internal error."""
+    (tmp_path / "odd.py").write_text(
+        "from dpoframe.testing.toy import ToyModality\n"
+        "class Odd(ToyModality):\n"
+        "    def __post_init__(self):\n"
+        f"        raise {raised}\n"
+    )
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("modality: ./odd.py:Odd\ndata: {name: jsonl, path: x.jsonl}\n")
+    assert main(["config", str(recipe)]) == 2
+    err = capsys.readouterr().err
+    assert f"{tmp_path / 'odd.py'}:4" in err
+    assert "internal error" not in err
 
 
 def test_debug_shows_the_traceback(failing: list[BaseException], capsys: pytest.CaptureFixture[str]) -> None:

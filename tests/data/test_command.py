@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -198,3 +199,33 @@ def test_parquet_types(run, rows_file, tmp_path):
     code, _, err = run("data", "convert", rows_file([tool]), "--out", tmp_path / "x.parquet")
     assert (code, "Take --to jsonl" in err) == (2, True)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["pairs.jsonl"]
+
+
+def test_refused_rows_never_take_the_place_of_data(run, rows_file, tmp_path):
+    """A quarantine file that is the source, lies in its folder, or is the converted file is refused; the source stays."""
+    path = rows_file([*GOOD, GOOD[0]])
+    before = path.read_bytes()
+    (tmp_path / "link.jsonl").symlink_to(path)
+    whole = tmp_path / "whole.jsonl"
+    for words, said in [
+        (("check", path, "--out", path), "data is read from"),
+        (("check", path, "--out", tmp_path / "link.jsonl"), "data is read from"),
+        (("check", tmp_path, "--out", tmp_path / "bad.jsonl"), "data is read from"),
+        (("check", rows_file(GOOD, name="other.jsonl"), "--against", path, "--out", path), "data is read from"),
+        (("convert", path, "--out", whole, "--quarantine", path), "data is read from"),
+        (("convert", path, "--out", whole, "--quarantine", whole), "the same file"),
+    ]:
+        code, out, err = run("data", *words)
+        assert (code, out) == (2, ""), words
+        assert said in err
+    assert path.read_bytes() == before
+    assert not whole.exists()
+    assert not (tmp_path / "bad.jsonl").exists()
+
+
+def test_a_pipe_is_no_data(run, tmp_path):
+    """A named pipe is refused at once: opening it would wait for ever."""
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    code, _, err = run("data", "check", tmp_path / "pipe.jsonl")
+    assert code == 2
+    assert "no regular file" in err

@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dpoframe import DataError, MissingExtraError
+from dpoframe import DataError, MachineError, MissingExtraError
 from dpoframe.data.opening import open_dataset
 
 ROWS = [
@@ -89,6 +91,23 @@ class TestHuggingFace:
         pytest.importorskip("datasets")
         with pytest.raises(DataError, match=r"cannot be loaded: \w+: "):
             open_dataset("huggingface", {"path": str(tmp_path)}, core)
+
+    def test_no_network(self, core, tmp_path, monkeypatch):
+        """Where the hub's name does not resolve the cache alone is asked, and the message says so at once."""
+        datasets = pytest.importorskip("datasets")
+        for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.delenv(name, raising=False)
+
+        def unresolved(*given):
+            raise socket.gaierror(-2, "Name or service not known")
+
+        monkeypatch.setattr(socket, "getaddrinfo", unresolved)
+        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+        began = time.monotonic()
+        with pytest.raises(MachineError, match=r"nobody/nothing.*not on this machine, and the hub cannot be reached"):
+            open_dataset("huggingface", {"path": "nobody/nothing"}, core)
+        assert time.monotonic() - began < 5
+        assert not datasets.config.HF_HUB_OFFLINE
 
     def test_not_installed(self, core, monkeypatch):
         """Without the library, the install line is given."""

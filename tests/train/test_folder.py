@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from dpoframe import CheckpointError, ConfigError, MachineError, hookimpl
+from dpoframe import CheckpointError, ConfigError, MachineError, PluginError, hookimpl
 from dpoframe.testing.toy import ToyModality
 from dpoframe.train.claim import claimed
 from dpoframe.train.folder import RunFolder
@@ -108,6 +109,26 @@ def test_a_plugin_that_ends_the_program_is_no_interrupt(host: Any, run: Any) -> 
     with pytest.raises(SystemExit) as ended:
         run("quit", modality={"name": "quitting"})
     assert ended.value.code == 5
+
+
+class Misreturning:
+    """A plugin whose loss term is no tensor."""
+
+    def __init__(self, made: Any) -> None:
+        self.made = made
+
+    @hookimpl
+    def dpoframe_loss_terms(self, scores: Any, stage: str, step: int) -> Any:
+        """What the test says."""
+        return self.made
+
+
+@pytest.mark.parametrize("made", [{"x": "nonsense"}, {"x": 1.0}, {"x": torch.zeros(2)}, 3], ids=str)
+def test_a_hook_that_returns_no_scalars_is_named(made: Any, host: Any, run: Any) -> None:
+    """What a hook may not return is the plugin's fault, told with the hook's and the plugin's name."""
+    host.register(Misreturning(made), "misreturning")
+    with pytest.raises(PluginError, match=r"dpoframe_loss_terms of the plugin 'misreturning' must return"):
+        run("terms", "plugins=[toy, parts, misreturning]")
 
 
 def test_steps_done_are_the_steps_told(run: Any) -> None:

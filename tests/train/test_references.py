@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from dpoframe import ConfigError, Example, hookimpl
+from dpoframe import CheckpointError, ConfigError, Example, MachineError, hookimpl
 from dpoframe.testing.toy import ToyModality
 from dpoframe.train.cache import store_digest
 from dpoframe.train.precomputing import precompute_reference
@@ -134,3 +134,19 @@ def test_a_plugin_may_supply_the_reference(host: Any, run: Any, look: Any) -> No
     with pytest.warns(RuntimeWarning, match="policy and reference should be equal"):
         result = run("run", "plugins=[toy, parts, untrained]")
     assert look.rows(result)[0]["rewards/margins"] != 0
+
+
+def test_a_damaged_store_is_named(run: Any, own_cache: Path) -> None:
+    """A part of the cache that is cut off is named with what to do; nothing is trained with scores that are not whole."""
+    run("first", reference={"kind": "cached"})
+    part = next(own_cache.rglob("part-*.parquet"))
+    part.write_bytes(part.read_bytes()[:40])
+    with pytest.raises(CheckpointError, match=r"part-.*damaged.*Remove the file"):
+        run("second", reference={"kind": "cached"})
+
+
+def test_a_store_that_cannot_be_is_one_message(run: Any, tmp_path: Path) -> None:
+    """A cache folder under a file ends with how to choose another."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MachineError, match="DPOFRAME_CACHE"):
+        run("closed", reference={"kind": "cached", "folder": str(tmp_path / "file" / "cache")})
