@@ -36,9 +36,8 @@ Aligned with human preferences by dpoframe {{ version }}.
 {% if final %}
 ## The last figures of the run
 
-{% if held_out %}These were measured on held-out pairs. They say that the model tells such pairs apart, not that its answers are better.
-{%- else %}These are training metrics. They say that the model separates the pairs it was trained on, not that its answers are better.
-{%- endif %}
+These are {{ "metrics of held-out pairs" if held_out else "training metrics" }}.
+They say that the model tells such pairs apart, not that its answers are better.
 
 | metric | value |
 |---|---|

@@ -16,7 +16,7 @@ def test_the_card_says_where_its_figures_come_from(make_recipe: Any) -> None:
     validated = model_card(recipe, 8, 4, "0", [ROW | {"stage": "validation", "loss": 0.625}, ROW])
     assert "training metrics" in trained
     assert "| loss | 0.5 |" in trained
-    assert "held-out pairs" in validated
+    assert "metrics of held-out pairs" in validated
     assert "training metrics" not in validated
     assert "| loss | 0.625 |" in validated
     assert "library_name: dpoframe" in trained
