@@ -20,7 +20,7 @@ from dpoframe.errors import (
     TrainingError,
     UnknownNameError,
 )
-from dpoframe.evaluator import Asset, Available, Evaluator, EvaluatorSpec, Refused, Scale
+from dpoframe.evaluator import Asset, Available, Evaluator, EvaluatorSpec, Refused, Scale, Scored
 from dpoframe.hookspecs import hookimpl
 from dpoframe.loss import Loss
 from dpoframe.modality import Batch, GradientHint, Modality
@@ -79,6 +79,7 @@ __all__ = [
     "RunInfo",
     "Sample",
     "Scale",
+    "Scored",
     "Scores",
     "TrainingError",
     "UnknownNameError",

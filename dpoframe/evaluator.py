@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from dpoframe.types import Sample
 
-Need: TypeAlias = Literal["response", "pair", "base_logp"]
+Need: TypeAlias = Literal["response", "pair", "base_logp", "logratio", "rival"]
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,14 @@ class EvaluatorSpec:
             (log-ratio of chosen minus rejected, in nats, against the base model), `policy_margin` (the same without
             the base), `chosen_length`, `rejected_length`. `base_logp`: `detail` holds `base_logp`, the summed
             log-probability of the response under the base model, and `base_length`, the units it sums over.
-        metrics: Scale of each metric that `score` returns.
-        primary: The metric to read first.
+            `logratio`: as `base_logp`, and `policy_logp`, the same sum under the model that wrote the response.
+            `rival`: `meta["rival"]` holds another answer to the same request: the base's where the suite runs on an
+            aligned model, else the `reference` of the prompt's row; samples without one are not given to `score`.
+        metrics: Scale of each metric that `score` returns; the figure of a metric is its mean over samples.
+        primary: The metric to read first, of `metrics` or `aggregates`.
         assets: Files and models it relies on.
+        aggregates: Scale of each figure that `aggregate` returns: figures over all samples that are no means.
+        limit: Seconds that one `score` may take; it is stopped then and the sample is unscored.
     """
 
     id: str
@@ -66,6 +71,17 @@ class EvaluatorSpec:
     metrics: Mapping[str, Scale]
     primary: str
     assets: tuple[Asset, ...] = ()
+    aggregates: Mapping[str, Scale] = field(default_factory=dict)
+    limit: float = 60.0
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What `score` said of one sample. Samples of one `cluster` answer the same prompt and are not independent."""
+
+    id: str
+    cluster: str
+    values: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -85,3 +101,10 @@ class Evaluator(ABC):
     @abstractmethod
     def score(self, sample: Sample) -> Mapping[str, float] | None:
         """The metrics of one sample by name, or None where it cannot be scored."""
+
+    def aggregate(self, scores: Sequence[Scored]) -> Mapping[str, float]:
+        """The figures of `spec.aggregates` over all scored samples; none by default.
+
+        It is called again on samples drawn with replacement, cluster by cluster, for the intervals: pure, and quick.
+        """
+        return {}
