@@ -19,6 +19,7 @@ from dpoframe.errors import (
     PluginError,
     TrainingError,
     UnknownNameError,
+    UnscoredError,
 )
 from dpoframe.evaluator import Asset, Available, Evaluator, EvaluatorSpec, Refused, Scale, Scored
 from dpoframe.hookspecs import hookimpl
@@ -83,6 +84,7 @@ __all__ = [
     "Scores",
     "TrainingError",
     "UnknownNameError",
+    "UnscoredError",
     "as_text",
     "content_digest",
     "generator",

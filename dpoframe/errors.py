@@ -7,6 +7,7 @@
       PluginError                 2  a plugin is broken, clashes with another, or breaks its contract
       CheckpointError             2  a run folder or model folder cannot be read
       TrainingError               1  the run itself cannot go on (a loss that is not finite)
+      UnscoredError               1  an evaluator cannot score a sample; the harness notes the reason and goes on
       MachineError                3  the machine lacks something (disk, permission, a sandbox)
         MissingExtraError         3  a library is not installed; carries the exact install command
 
@@ -74,6 +75,19 @@ class CheckpointError(DpoframeError):
 
 class TrainingError(DpoframeError):
     """The run cannot go on, for a reason in the training itself."""
+
+
+class UnscoredError(DpoframeError):
+    """Raised by an evaluator's `score`: this sample cannot be scored, for the reason in the message.
+
+    Attributes:
+        again: Whether the trouble is not the sample's, such as a service that does not answer: the sample is asked about
+            again in the next run, and after some such errors in a row the rest of the samples is left to that run.
+    """
+
+    def __init__(self, reason: str, *, again: bool = False) -> None:
+        self.again = again
+        super().__init__(reason)
 
 
 class MachineError(DpoframeError):

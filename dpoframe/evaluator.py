@@ -100,11 +100,23 @@ class Evaluator(ABC):
 
     @abstractmethod
     def score(self, sample: Sample) -> Mapping[str, float] | None:
-        """The metrics of one sample by name, or None where it cannot be scored."""
+        """The metrics of one sample by name, or None where it has nothing to say of it.
+
+        A metric that this sample does not have is left out.
+
+        Raises:
+            UnscoredError: The sample cannot be scored, for the reason in the message. Whatever else is raised leaves the
+                sample unscored as well.
+        """
 
     def aggregate(self, scores: Sequence[Scored]) -> Mapping[str, float]:
         """The figures of `spec.aggregates` over all scored samples; none by default.
 
-        It is called again on samples drawn with replacement, cluster by cluster, for the intervals: pure, and quick.
+        It is called again on samples drawn with replacement, cluster by cluster, for the intervals: pure, and quick. A
+        figure that some samples do not yield is nan.
         """
         return {}
+
+    def at_once(self) -> int:
+        """How many samples `score` may be asked about at once, in threads; more than 1 pays where it waits for a service."""
+        return 1

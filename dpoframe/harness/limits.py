@@ -1,0 +1,283 @@
+"""Asks an evaluator about samples, within its limit; what goes wrong leaves a sample unscored, with the reason.
+
+In the main thread of a POSIX process the limit is an interval timer. It costs microseconds a sample, and stops Python
+code, regular expressions, sleeps and blocking reads where they stand. Elsewhere (Windows, other threads, evaluators that
+are asked about several samples at once) samples go to threads that are watched; one whose time is up is told to stop and
+left behind. A call into a C library is stopped when it comes back to Python.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import math
+import queue
+import re
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, TypeAlias
+
+from dpoframe.errors import PluginError, UnscoredError
+from dpoframe.evaluator import Evaluator, EvaluatorSpec
+from dpoframe.harness.folder import NOT_APPLICABLE, Row, Score
+from dpoframe.types import Sample, content_digest
+
+PATIENCE = 3
+"""Failures in a row that are not the samples' own, after which an evaluator is asked no more."""
+
+AGAIN = "(asked again in the next run)"
+"""How the reason ends where the trouble was not the sample's own: time, or a service that did not answer."""
+
+NO_RIVAL = "there is no other answer to compare with"
+
+_LONGEST_REASON = 4000
+_REPEAT = 1.0
+_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}")
+
+_Pending: TypeAlias = Callable[[], Any]
+"""Waits for what `score` returned; raises what it raised, or `_OverdueError`."""
+
+
+_Outcome: TypeAlias = tuple[Any, BaseException | None]
+"""What `score` returned, or what it raised."""
+
+
+class _OverdueError(BaseException):
+    """Raised inside an evaluator whose time is up. It is no Exception, so that a broad `except` does not swallow it."""
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """What is known of one sample; `again` as in `UnscoredError`."""
+
+    values: Mapping[str, float] | None
+    reason: str = ""
+    again: bool = False
+
+
+def score_all(evaluator: Evaluator, rows: Iterable[Row]) -> Iterator[Score]:
+    """One score a row, in order, as they come.
+
+    A sample is unscored where the evaluator raises, has nothing to say, gives something else than finite numbers, or
+    takes longer than its limit. After `PATIENCE` samples in a row that were stopped at the limit, or failed for reasons
+    not their own, the evaluator is asked no more: a hung one does not cost its limit times the number of samples.
+
+    Args:
+        evaluator: Whom to ask.
+        rows: Samples; read as they are needed.
+
+    Raises:
+        PluginError: The evaluator gave a metric that its spec does not name, or its limit is no time.
+    """
+    spec = evaluator.spec
+    seconds, width = _seconds(spec), max(1, evaluator.at_once())
+    waiting: deque[tuple[Row, _Verdict | _Pending]] = deque()
+    failures: deque[str] = deque(maxlen=PATIENCE)
+
+    def first() -> Score:
+        row, pending = waiting.popleft()
+        verdict = pending if isinstance(pending, _Verdict) else _verdict(spec, pending, seconds)
+        if verdict.again:
+            failures.append(verdict.reason)
+        else:
+            failures.clear()
+        return Score(spec.id, row.id, verdict.values, verdict.reason, content_digest(row.prompt))
+
+    with _asking(evaluator, seconds, width) as ask:
+        for row in rows:
+            waiting.append((row, _unasked(spec, row, failures) or ask(row.sample)))
+            if len(waiting) >= width:
+                yield first()
+        while waiting:
+            yield first()
+
+
+def to_ask_again(score: Score) -> bool:
+    """Whether a later run should ask again: the sample is unscored for a reason that was not its own."""
+    return score.values is None and score.reason.endswith(AGAIN)
+
+
+def _seconds(spec: EvaluatorSpec) -> float:
+    if not (math.isfinite(spec.limit) and spec.limit > 0):
+        raise PluginError(f"The evaluator {spec.id!r} says a limit of {spec.limit} seconds; it must be finite and above 0.")
+    return spec.limit
+
+
+def _unasked(spec: EvaluatorSpec, row: Row, failures: deque[str]) -> _Verdict | None:
+    """The verdict on a sample that the evaluator is not asked about."""
+    if spec.needs == "rival" and row.meta.get("rival") is None:
+        return _Verdict(None, NO_RIVAL)
+    if len(failures) < PATIENCE:
+        return None
+    # Every later verdict repeats the reason of the failure that used up the patience.
+    reason = failures[-1] if failures[-1].startswith("not asked") else f"not asked after {PATIENCE} failures: {failures[-1]}"
+    return _Verdict(None, reason, again=True)
+
+
+def _verdict(spec: EvaluatorSpec, pending: _Pending, seconds: float) -> _Verdict:
+    """Waits for an answer and reads it; errors become reasons."""
+    try:
+        found = pending()
+    except _OverdueError:
+        return _Verdict(None, f"stopped at its limit of {seconds:g} s {AGAIN}", again=True)
+    except UnscoredError as error:
+        return _Verdict(None, f"{_stable(error)} {AGAIN}" if error.again else _stable(error), error.again)
+    except (Exception, SystemExit) as error:
+        text = _stable(error)
+        return _Verdict(None, f"{type(error).__name__}: {text}" if text else type(error).__name__)
+    return _read(spec, found)
+
+
+def _read(spec: EvaluatorSpec, found: Any) -> _Verdict:
+    """The verdict in what an evaluator returned."""
+    if found is None:
+        return _Verdict(None, NOT_APPLICABLE)
+    if not isinstance(found, Mapping):
+        return _Verdict(None, f"TypeError: score returned {_kind(found)}, expected a mapping of metrics to numbers or None")
+    if unknown := sorted(str(name) for name in found if name not in spec.metrics):
+        known = ", ".join(sorted(spec.metrics)) or "none"
+        raise PluginError(
+            f"The evaluator {spec.id!r} gave {', '.join(unknown)}, which its spec does not name. Metrics of its spec: {known}."
+        )
+    if not found:
+        return _Verdict(None, "score returned no metric")
+    if wrong := [f"{name} is {_kind(value)}" for name, value in sorted(found.items()) if not _is_number(value)]:
+        return _Verdict(None, f"TypeError: {', '.join(wrong)}, expected a number")
+    values = {name: float(value) for name, value in found.items()}
+    if bad := sorted(name for name, value in values.items() if not math.isfinite(value)):
+        return _Verdict(None, f"{', '.join(bad)} is not a finite number")
+    return _Verdict(values)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is one number: Python's, numpy's or a tensor's."""
+    return hasattr(type(value), "__float__") and getattr(value, "ndim", 0) == 0
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else f"of type {type(value).__name__}"
+
+
+def _stable(error: BaseException) -> str:
+    """The message of an error, the same in every process: without addresses of objects."""
+    try:
+        text = str(error)
+    except Exception:
+        return ""
+    return _ADDRESS.sub("0x...", text)[:_LONGEST_REASON]
+
+
+@contextlib.contextmanager
+def _asking(evaluator: Evaluator, seconds: float, width: int) -> Iterator[Callable[[Sample], _Pending]]:
+    """How samples are put to the evaluator here: one by one under a timer, or in watched threads."""
+    if width == 1 and _has_timer():
+        yield lambda sample: lambda: _timed(evaluator.score, sample, seconds)
+        return
+    crew = _Crew(evaluator.score, seconds)
+    try:
+        yield crew.ask
+    finally:
+        crew.dismiss()
+
+
+def _has_timer() -> bool:
+    """Whether this thread may set the interval timer, and a handler that stands already can be put back."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        return False
+    return signal.getsignal(signal.SIGALRM) is not None
+
+
+def _timed(score: Callable[[Sample], Any], sample: Sample, seconds: float) -> Any:
+    """Calls `score` in this thread under the interval timer; a timer that someone else has set goes on afterwards."""
+    running = True
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        if running:
+            raise _OverdueError
+
+    before, started = signal.signal(signal.SIGALRM, ring), time.monotonic()
+    left, every = signal.getitimer(signal.ITIMER_REAL)
+    try:
+        # It rings again, should a bare `except` of the evaluator swallow the first.
+        signal.setitimer(signal.ITIMER_REAL, seconds, _REPEAT)
+        try:
+            return score(sample)
+        finally:
+            running = False
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        if left:
+            signal.setitimer(signal.ITIMER_REAL, max(1e-3, left - (time.monotonic() - started)), every)
+
+
+@dataclass
+class _Crew:
+    """Threads that score, each one sample at a time. They are daemons: one that never ends does not keep the process."""
+
+    score: Callable[[Sample], Any]
+    seconds: float
+    idle: list[_Worker] = field(default_factory=list)
+    everyone: list[_Worker] = field(default_factory=list)
+
+    def ask(self, sample: Sample) -> _Pending:
+        """Has a thread begin at once."""
+        if not self.idle:
+            self.everyone.append(_Worker(self.score))
+            self.idle.append(self.everyone[-1])
+        worker, end = self.idle.pop(), time.monotonic() + self.seconds
+        worker.inbox.put(sample)
+        return lambda: self._wait(worker, end)
+
+    def _wait(self, worker: _Worker, end: float) -> Any:
+        try:
+            value, error = worker.outbox.get(timeout=max(0.0, end - time.monotonic()))
+        except queue.Empty:
+            self.everyone.remove(worker)
+            worker.stop()
+            raise _OverdueError from None
+        self.idle.append(worker)
+        if error is not None:
+            raise error
+        return value
+
+    def dismiss(self) -> None:
+        """Lets the threads end."""
+        for worker in self.everyone:
+            worker.inbox.put(None)
+
+
+class _Worker:
+    """One thread of the crew."""
+
+    def __init__(self, score: Callable[[Sample], Any]) -> None:
+        self.inbox: queue.SimpleQueue[Sample | None] = queue.SimpleQueue()
+        self.outbox: queue.SimpleQueue[_Outcome] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, args=(score,), name="dpoframe-score", daemon=True)
+        self._thread.start()
+
+    def _work(self, score: Callable[[Sample], Any]) -> None:
+        with contextlib.suppress(_OverdueError):
+            while (sample := self.inbox.get()) is not None:
+                self.outbox.put(_attempt(score, sample))
+
+    def stop(self) -> None:
+        """Has Python raise in the thread at its next instruction; what blocks outside Python goes on until it returns."""
+        self.inbox.put(None)
+        if self._thread.ident is not None:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread.ident), ctypes.py_object(_OverdueError))
+
+
+def _attempt(score: Callable[[Sample], Any], sample: Sample) -> _Outcome:
+    """Calls `score`; whatever it raises is for the thread that waits."""
+    try:
+        return score(sample), None
+    except _OverdueError:
+        raise
+    except BaseException as error:
+        return None, error
