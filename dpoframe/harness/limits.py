@@ -60,6 +60,20 @@ class _Verdict:
     again: bool = False
 
 
+@dataclass
+class _Patience:
+    """Counts failures in a row that are not the samples' own; `end` is the verdict on all samples once they are too many."""
+
+    failures: int = 0
+    end: _Verdict | None = None
+
+    def note(self, verdict: _Verdict) -> None:
+        """Takes the verdict on an asked sample into account."""
+        self.failures = self.failures + 1 if verdict.again else 0
+        if self.failures >= PATIENCE and self.end is None:
+            self.end = _Verdict(None, f"not asked after {PATIENCE} failures in a row: {verdict.reason}", again=True)
+
+
 def score_all(evaluator: Evaluator, rows: Iterable[Row]) -> Iterator[Score]:
     """One score a row, in order, as they come.
 
@@ -77,20 +91,17 @@ def score_all(evaluator: Evaluator, rows: Iterable[Row]) -> Iterator[Score]:
     spec = evaluator.spec
     seconds, width = _seconds(spec), max(1, evaluator.at_once())
     waiting: deque[tuple[Row, _Verdict | _Pending]] = deque()
-    failures: deque[str] = deque(maxlen=PATIENCE)
+    patience = _Patience()
 
     def first() -> Score:
         row, pending = waiting.popleft()
         verdict = pending if isinstance(pending, _Verdict) else _verdict(spec, pending, seconds)
-        if verdict.again:
-            failures.append(verdict.reason)
-        else:
-            failures.clear()
+        patience.note(verdict)
         return Score(spec.id, row.id, verdict.values, verdict.reason, content_digest(row.prompt))
 
     with _asking(evaluator, seconds, width) as ask:
         for row in rows:
-            waiting.append((row, _unasked(spec, row, failures) or ask(row.sample)))
+            waiting.append((row, _absent(spec, row) or patience.end or ask(row.sample)))
             if len(waiting) >= width:
                 yield first()
         while waiting:
@@ -108,15 +119,9 @@ def _seconds(spec: EvaluatorSpec) -> float:
     return spec.limit
 
 
-def _unasked(spec: EvaluatorSpec, row: Row, failures: deque[str]) -> _Verdict | None:
-    """The verdict on a sample that the evaluator is not asked about."""
-    if spec.needs == "rival" and row.meta.get("rival") is None:
-        return _Verdict(None, NO_RIVAL)
-    if len(failures) < PATIENCE:
-        return None
-    # Every later verdict repeats the reason of the failure that used up the patience.
-    reason = failures[-1] if failures[-1].startswith("not asked") else f"not asked after {PATIENCE} failures: {failures[-1]}"
-    return _Verdict(None, reason, again=True)
+def _absent(spec: EvaluatorSpec, row: Row) -> _Verdict | None:
+    """The verdict on a sample that lacks what the evaluator compares with."""
+    return _Verdict(None, NO_RIVAL) if spec.needs == "rival" and row.meta.get("rival") is None else None
 
 
 def _verdict(spec: EvaluatorSpec, pending: _Pending, seconds: float) -> _Verdict:
