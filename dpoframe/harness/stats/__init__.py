@@ -24,7 +24,7 @@ from dpoframe.harness.stats.mean import (
     t_interval,
 )
 from dpoframe.harness.stats.power import smallest_detectable, units_needed
-from dpoframe.harness.stats.share import mcnemar, newcombe, share, share_difference, wilson
+from dpoframe.harness.stats.share import mcnemar, share, share_difference, tango, wilson
 
 __all__ = [
     "LEVEL",
@@ -41,7 +41,6 @@ __all__ = [
     "mcnemar",
     "mean_estimate",
     "mean_interval",
-    "newcombe",
     "paired_aggregate_difference",
     "paired_aggregates",
     "paired_difference",
@@ -51,6 +50,7 @@ __all__ = [
     "smallest_detectable",
     "student",
     "t_interval",
+    "tango",
     "units_needed",
     "wilson",
 ]

@@ -56,7 +56,7 @@ def paired_difference(
     """Mean of `after - before` over samples, those of one cluster going together; `share` as in `mean_interval`.
 
     Where `before` is one constant (the base compared with itself) the interval is that of `after`, moved. Yes-or-no
-    values, one a cluster, take Newcombe's score interval for paired shares; everything else the BCa bootstrap over
+    values, one a cluster, take Tango's score interval for paired shares; everything else the BCa bootstrap over
     clusters with a fixed seed. Where all clusters differ by the same amount nothing can be resampled: for shares the
     interval reaches as far as a prompt that differs could have been missed (`_unseen`), for numbers it has no width.
     """
@@ -71,7 +71,9 @@ def paired_estimate(
     if lone and len(set(before)) == 1 and before[0] not in (0.0, 1.0):
         return mean_estimate(after, clusters, share=share).moved(-before[0])
     if lone and share and is_binary(before) and is_binary(after):
-        return share_difference(before, after)
+        gained = sum(1 for first, second in zip(before, after, strict=True) if first < second)
+        lost = sum(1 for first, second in zip(before, after, strict=True) if first > second)
+        return share_difference(gained, lost, len(before))
     differences = [second - first for first, second in zip(before, after, strict=True)]
     sums, sizes = _by_cluster(differences, clusters)
     mean, count = float(sums.sum() / sizes.sum()), len(sums)
@@ -105,7 +107,7 @@ def _by_cluster(values: Sequence[float], clusters: Sequence[Hashable]) -> tuple[
     """(C,) sum and (C,) count of the values of each cluster, in the order in which the clusters first appear."""
     places: dict[Hashable, int] = {}
     where = [places.setdefault(cluster, len(places)) for cluster in clusters]
-    sums = np.bincount(where, np.asarray(values, dtype=np.float64), len(places))
+    sums = np.bincount(where, np.asarray(values, dtype=np.float64), len(places)).astype(np.float64)
     return sums, np.bincount(where, minlength=len(places)).astype(np.float64)
 
 
