@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dpoframe.harness.compare import Comparison, Difference, SideBySide, compare
+from dpoframe.harness.figures import Metric, aggregate
 from dpoframe.harness.folder import EvalFolder
 from dpoframe.harness.report import BASE, report
-from dpoframe.harness.run import Metric, SuiteResult, aggregate, run_suite, score
+from dpoframe.harness.run import SuiteResult, run_suite
+from dpoframe.harness.scoring import score
 from dpoframe.harness.subject import Progress, Subject
 from dpoframe.harness.suite import Prompt, Suite, load_suite
 

@@ -1,24 +1,30 @@
-"""The folder of one evaluation: what each phase leaves for the next, and for whoever reads the run later.
+"""The folder of one evaluation as its readers know it: the exports, written from the store when everything is there.
 
 manifest.json    what was evaluated: suite, model, digests, versions
 samples.jsonl    answers, in the order of the suite;  samples.parquet the same as a table
 pairs.jsonl      held-out pairs with the scores the model gave them
 scores.jsonl     every evaluator's metrics of every sample, or why there are none
-results.json     the figures
+results.json     the figures; written last, so a folder without it is no finished evaluation
+blobs/           pictures and sounds, named by their content
+store/           what the evaluation goes on from; read by nobody else
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dpoframe.checkpoint.durable import ASIDE, durable
 from dpoframe.errors import DataError
-from dpoframe.types import Content, Sample, as_text
+from dpoframe.harness.media import Blobs
+from dpoframe.types import Sample, as_text
 
 NOT_APPLICABLE = "not applicable"
 """Why a sample is unscored where its evaluator returned None: it has nothing to say of it."""
@@ -26,7 +32,10 @@ NOT_APPLICABLE = "not applicable"
 
 @dataclass(frozen=True)
 class Row:
-    """A sample as it lies in a file: `key` is a digest of everything that made it."""
+    """A sample as it lies in a file: `key` is a digest of everything that made it.
+
+    Media in `prompt`, `response` and `meta` are `Media` when read, and names of files in `blobs/` when written.
+    """
 
     key: str
     id: str
@@ -58,17 +67,17 @@ class Score:
 
 @dataclass(frozen=True)
 class EvalFolder:
-    """Reads and writes the files of one evaluation. Whole files are written beside and renamed."""
+    """Reads and writes the exports of one evaluation. Whole files are written beside and renamed."""
 
     path: Path
 
     def samples(self) -> list[Row]:
-        """The answers kept so far; a last line cut short by a kill is left out."""
-        return [Row(**row) for row in _lines(self.path / "samples.jsonl")]
+        """The answers in the order of the suite."""
+        return list(self._rows("samples.jsonl"))
 
     def pairs(self) -> list[Row]:
         """The held-out pairs, `response` being the chosen one."""
-        return [Row(**row) for row in _lines(self.path / "pairs.jsonl")]
+        return list(self._rows("pairs.jsonl"))
 
     def scores(self) -> list[Score]:
         """Every evaluator's verdicts."""
@@ -84,76 +93,106 @@ class EvalFolder:
         except ValueError as error:
             raise DataError(f"{file} is not JSON: {error}. Run the suite again.") from error
 
-    def append(self, row: Row) -> None:
-        """Adds one answer and hands it to the system at once, so that a kill loses none."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "samples.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(_line(asdict(row)))
+    @property
+    def blobs(self) -> Blobs:
+        """The media that rows name."""
+        return Blobs(self.path)
 
-    def write_rows(self, name: str, rows: Iterable[Row | Score]) -> None:
-        """Writes a whole file of lines."""
-        self._replace(name, "".join(_line(asdict(row)) for row in rows).encode())
+    def row(self, found: Mapping[str, Any]) -> Row:
+        """The row of one line's object, with its media."""
+        return Row(**{**found, **{name: self.blobs.restored(found[name]) for name in ("prompt", "response", "meta")}})
+
+    def write_lines(self, name: str, lines: Iterable[str]) -> None:
+        """Writes a whole file of lines, each of which ends in a line end."""
+        with self._whole(name) as file:
+            for line in lines:
+                file.write(line.encode())
 
     def write_document(self, name: str, content: Mapping[str, Any]) -> None:
         """Writes a whole JSON document; a number that is not finite becomes null."""
-        text = json.dumps(_finite(content), indent=2, sort_keys=True, ensure_ascii=False)
-        self._replace(name, (text + "\n").encode())
+        with self._whole(name) as file:
+            file.write((json.dumps(finite(content), indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
 
-    def write_table(self, rows: Sequence[Row]) -> None:
-        """Writes samples.parquet: id, prompt, response, finished, and `detail` and `meta` as JSON text."""
+    def write_table(self, lines: Iterable[str]) -> None:
+        """Writes samples.parquet from lines of rows: id, prompt, response, finished, and `detail` and `meta` as JSON text."""
         import pyarrow
         from pyarrow import parquet
 
-        columns = {
-            "id": [row.id for row in rows],
-            "prompt": [as_text(row.prompt) for row in rows],
-            "response": [as_text(row.response) for row in rows],
-            "finished": [row.finished for row in rows],
-            "detail": [json.dumps(dict(row.detail), sort_keys=True) for row in rows],
-            "meta": [json.dumps(dict(row.meta), sort_keys=True, ensure_ascii=False) for row in rows],
-        }
+        text, schema = pyarrow.string(), {"id": str, "prompt": str, "response": str, "finished": bool, "detail": str, "meta": str}
+        fields = pyarrow.schema([(name, pyarrow.bool_() if kind is bool else text) for name, kind in schema.items()])
         self.path.mkdir(parents=True, exist_ok=True)
-        partial = self.path / ".samples.parquet.partial"
-        parquet.write_table(pyarrow.table(columns), partial)
-        partial.replace(self.path / "samples.parquet")
-
-    def _replace(self, name: str, content: bytes) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
-        partial = self.path / f".{name}.partial"
-        with partial.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
+        aside = self.path / f".samples.parquet.{os.getpid()}{ASIDE}"
+        with parquet.ParquetWriter(aside, fields) as writer:
+            for some in _portions(lines, 4096):
+                writer.write_table(pyarrow.Table.from_pylist([_cells(json.loads(line)) for line in some], schema=fields))
+        with aside.open("rb") as stream:
             os.fsync(stream.fileno())
-        partial.replace(self.path / name)
+        aside.replace(self.path / "samples.parquet")
+
+    def withdraw(self) -> None:
+        """Removes the documents that say the evaluation is finished, before its files are written anew."""
+        for name in ("results.json", "manifest.json"):
+            (self.path / name).unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Removes what broken-off writes left."""
+        for left in (*self.path.glob(f".*{ASIDE}"), *(self.path / "blobs").glob(f".*{ASIDE}")):
+            with contextlib.suppress(OSError):
+                left.unlink()
+
+    def _rows(self, name: str) -> Iterator[Row]:
+        yield from map(self.row, _lines(self.path / name))
+
+    @contextlib.contextmanager
+    def _whole(self, name: str) -> Iterator[Any]:
+        self.path.mkdir(parents=True, exist_ok=True)
+        with durable(self.path / name) as file:
+            yield file
 
 
-def storable(content: Content) -> Any:
-    """A prompt or response as JSON can hold it: text and chat messages as they are, media by kind and digest."""
-    if isinstance(content, list | tuple):
-        return [dict(part) for part in content]
-    return as_text(content)
+def line(row: Row | Score) -> str:
+    """A row or verdict as a line of its file."""
+    # JSON's own escapes keep U+2028 and the like from being taken for line ends.
+    return json.dumps(finite(asdict(row)), sort_keys=True, ensure_ascii=True) + "\n"
+
+
+def finite(value: Any) -> Any:
+    """Plain values for JSON: a number that is not finite becomes null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
 
 
 def _lines(file: Path) -> Iterator[dict[str, Any]]:
     if not file.is_file():
         return
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            continue
+    with file.open(encoding="utf-8", errors="replace") as stream:
+        for text in stream:
+            with contextlib.suppress(json.JSONDecodeError):
+                yield json.loads(text)
 
 
-def _line(row: Mapping[str, Any]) -> str:
-    # JSON's own escapes keep U+2028 and the like from being taken for line ends.
-    return json.dumps(_finite(row), sort_keys=True, ensure_ascii=True) + "\n"
+def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "prompt": _text(row["prompt"]),
+        "response": _text(row["response"]),
+        "finished": row["finished"],
+        "detail": json.dumps(row["detail"], sort_keys=True),
+        "meta": json.dumps(row["meta"], sort_keys=True, ensure_ascii=False),
+    }
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
+def _text(content: Any) -> str:
+    """A stored content as text: media by kind and name of the blob."""
+    return f"[{content['media']} {content['path']}]" if isinstance(content, Mapping) else as_text(content)
+
+
+def _portions(items: Iterable[str], size: int) -> Iterator[list[str]]:
+    there = iter(items)
+    while some := list(itertools.islice(there, size)):
+        yield some

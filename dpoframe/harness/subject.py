@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from dpoframe.checkpoint.model import versions
+from dpoframe.harness import keys
 from dpoframe.modality import Modality
-from dpoframe.types import Example, Request, Sample, content_digest
+from dpoframe.types import Example, Measure, Request, Sample
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,6 +24,12 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 
 UNITS_A_BATCH = 2048
 """Units (tokens) scored at once; it bounds memory and never changes a figure beyond float rounding."""
+
+# What a model's configuration says of where it lies, how it was saved or whether it trains: no answer depends on it.
+_IDLE = {
+    "transformers_version", "torch_dtype", "dtype", "use_cache", "base_model_name_or_path", "inference_mode", "revision",
+    "peft_version", "auto_mapping", "gradient_checkpointing",
+}  # fmt: skip
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -42,34 +51,81 @@ class Subject:
     modality: Modality
     model: nn.Module
     adapter_off: bool = False
-    _known: dict[str, tuple[float, float]] = field(default_factory=dict, repr=False)
+    _known: dict[str, list[tuple[float, float]]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def digest(self) -> str:
-        """Digest of weights and of what else decides scores and answers, taken when first asked for."""
+        """Digest of weights and of what else decides scores and answers, taken when first asked for.
+
+        That is the modality's fingerprint (tokenizer, template, dtype), the model's configuration and its adapters'
+        (a rotary base or a LoRA scale stands in no weight), and the versions of the libraries.
+        """
         import torch
 
+        kind = type(self.modality)
+        code = getattr(sys.modules.get(kind.__module__.split(".")[0]), "__version__", "")
         seen = hashlib.blake2b(json.dumps(self.modality.fingerprint(), sort_keys=True, default=str).encode(), digest_size=16)
-        seen.update(f"{self.adapter_off} {torch.__version__}".encode())
+        seen.update(keys.digest(kind.__qualname__, code, self.adapter_off, versions(), _configured(self.model)).encode())
         for name, tensor in sorted(self.model.state_dict().items()):
+            if not isinstance(tensor, torch.Tensor):
+                continue
             plain = tensor.detach().cpu().contiguous()
             seen.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
             seen.update(plain.reshape(-1).view(torch.uint8).numpy().data)
         return seen.hexdigest()
 
+    def batches(self, examples: Mapping[str, Example], sizes: Mapping[str, Measure]) -> list[dict[str, Example]]:
+        """The examples in batches of similar length within `UNITS_A_BATCH`, those of one prompt side by side.
+
+        The batches follow from the examples alone, not from which of them are scored already: float sums depend in their
+        last digits on what shares a batch, and a run that was cut off must end in the same numbers.
+        """
+        order = sorted(examples, key=lambda key: (sizes[key].prompt, sizes[key].prompt_digest, key))
+        made: list[dict[str, Example]] = []
+        units = 0
+        for key in order:
+            size = sizes[key].prompt + sizes[key].response
+            if not made or units + size > UNITS_A_BATCH:
+                made.append({})
+                units = 0
+            made[-1][key] = examples[key]
+            units += size
+        return made
+
     def scores(self, examples: Sequence[Example], stage: str = "", progress: Progress = silent) -> list[tuple[float, float]]:
-        """(score, length) of each example, in order. What was scored before is not scored again."""
-        keys = [f"{content_digest(one.prompt, one.response)}/{one.seed}/{one.finished}" for one in examples]
-        missing = {key: one for key, one in zip(keys, examples, strict=True) if key not in self._known}
-        done = len(examples) - len(missing)
-        with self._ready():
-            for batch in _batches(list(missing.items()), self.modality):
-                found = self.modality.score(self.model, self._moved([one for _, one in batch]))
-                values = zip(found.value.double().tolist(), found.length.double().tolist(), strict=True)
-                self._known.update(zip((key for key, _ in batch), values, strict=True))
-                done += len(batch)
-                progress(stage, done, len(examples))
-        return [self._known[key] for key in keys]
+        """(score, length) of each example, in order; for whoever scores outside a suite, and stores nothing."""
+        sizes = [self.modality.measure(one) for one in examples]
+        names = [keys.logp_key("", *pair) for pair in zip(examples, sizes, strict=True)]
+        found: dict[str, tuple[float, float]] = {}
+        for batch in self.batches(dict(zip(names, examples, strict=True)), dict(zip(names, sizes, strict=True))):
+            found |= self.scores_of(batch)
+            progress(stage, len(found), len(set(names)))
+        return [found[name] for name in names]
+
+    def scores_of(self, batch: Mapping[str, Example]) -> dict[str, tuple[float, float]]:
+        """(score, length) of each example of one batch. A batch that was scored before is not scored again."""
+        name = keys.digest(list(batch))
+        if name not in self._known:
+            with self._ready():
+                found = self.modality.score(self.model, self._moved(list(batch.values())))
+            self._known[name] = list(zip(found.value.double().tolist(), found.length.double().tolist(), strict=True))
+        return dict(zip(batch, self._known[name], strict=True))
+
+    def portions(self, requests: Mapping[str, Request], sizes: Mapping[str, int]) -> list[list[str]]:
+        """Keys of the requests as the modality answers them together, shortest prompts first; by ones where it does not say.
+
+        A modality with a field `generation_batch` writes that many answers at a time. A portion is asked for as a whole or
+        not at all, for the reason given at `batches`.
+        """
+        size = int(getattr(self.modality, "generation_batch", 1))
+        if size <= 1:
+            return [[key] for key in requests]
+        order = sorted(requests, key=lambda key: (repr(sorted(dict(requests[key].settings).items())), sizes[key]))
+        return [order[start : start + size] for start in range(0, len(order), size)]
+
+    def measure(self, request: Request) -> Measure:
+        """What the model sees of a prompt, and its length."""
+        return self.modality.measure(Example(request.prompt, "", request.seed, request.id))
 
     def answers(self, requests: Sequence[Request]) -> Iterator[Sample]:
         """One sample a request, in any order."""
@@ -92,25 +148,28 @@ class Subject:
 
     def _moved(self, examples: Sequence[Example]) -> Any:
         """The collated batch on the model's device, moved as Lightning moves it."""
-        from lightning.pytorch.utilities import move_data_to_device
-
         parameter = next(self.model.parameters(), None)
         batch = self.modality.collate(examples)
-        return batch if parameter is None else move_data_to_device(batch, parameter.device)
+        if parameter is None or parameter.device.type == "cpu":
+            return batch
+        from lightning.pytorch.utilities import move_data_to_device
+
+        return move_data_to_device(batch, parameter.device)
 
 
-def _batches(items: list[tuple[str, Example]], modality: Modality) -> Iterator[list[tuple[str, Example]]]:
-    """Batches of similar length within `UNITS_A_BATCH`; examples of one prompt stay side by side, so their prompt is shared."""
-    sizes = {key: modality.measure(one) for key, one in items}
-    items = sorted(items, key=lambda item: (sizes[item[0]].prompt, sizes[item[0]].prompt_digest, item[0]))
-    batch: list[tuple[str, Example]] = []
-    units = 0
-    for key, one in items:
-        size = sizes[key].prompt + sizes[key].response
-        if batch and units + size > UNITS_A_BATCH:
-            yield batch
-            batch, units = [], 0
-        batch.append((key, one))
-        units += size
-    if batch:
-        yield batch
+def _configured(model: Any) -> dict[str, Any]:
+    """The model's own configuration, and its adapters', as far as answers depend on it."""
+    adapters = getattr(model, "peft_config", None)
+    parts = {name: getattr(model, name, None) for name in ("config", "generation_config")}
+    if isinstance(adapters, Mapping):
+        parts |= {f"adapter {name}": one for name, one in adapters.items()}
+    return {name: _answering(part.to_dict()) for name, part in parts.items() if part is not None and hasattr(part, "to_dict")}
+
+
+def _answering(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without what only says where it lies or how it was saved."""
+    return {
+        name: _answering(value) if isinstance(value, Mapping) else value
+        for name, value in settings.items()
+        if name not in _IDLE and not str(name).startswith("_") and value is not None
+    }
