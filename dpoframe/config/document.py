@@ -21,6 +21,7 @@ from dpoframe.errors import ConfigError, Fault
 KeyPath: TypeAlias = tuple[str | int, ...]
 LARGEST = 256 * 1024
 MOST_NODES = 20_000
+_LEAST = {"recipe": "modality, data", "suite": "name, version, evaluators"}
 _SCALARS = {
     "tag:yaml.org,2002:bool": r"true|True|TRUE|false|False|FALSE",
     "tag:yaml.org,2002:null": r"~|null|Null|NULL|",
@@ -81,6 +82,7 @@ class Document:
         base: Folder that relative paths in it start from.
         lines: Line of each key path, from 1.
         given: Key paths set on the command line.
+        kind: What it is, a `recipe` or a `suite`, for messages.
     """
 
     data: dict[str, Any]
@@ -88,6 +90,7 @@ class Document:
     base: Path = field(default_factory=Path.cwd)
     lines: dict[KeyPath, int] = field(default_factory=dict)
     given: set[KeyPath] = field(default_factory=set)
+    kind: str = "recipe"
 
     def where(self, path: KeyPath) -> str:
         """A key path for a message, with its line, or that it came from the command line."""
@@ -105,35 +108,36 @@ class Document:
         return Path.cwd() if by_hand else self.base
 
 
-def read_file(file: Path) -> Document:
-    """Reads a YAML file that holds a mapping.
+def read_file(file: Path, kind: str = "recipe") -> Document:
+    """Reads a YAML file that holds a mapping; `kind` says in messages what it should be.
 
     Raises:
         ConfigError: the file is missing, too large, not UTF-8, not YAML, or holds something else.
     """
     try:
         if file.stat().st_size > LARGEST:
-            raise ConfigError(f"{file} has more than {LARGEST // 1024} KiB, too much for a recipe. Is it the right file?")
+            raise ConfigError(f"{file} has more than {LARGEST // 1024} KiB, too much for a {kind}. Is it the right file?")
         text = file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
     except (FileNotFoundError, NotADirectoryError) as error:
-        known = "A recipe is a YAML file, a run folder, or a name that `dpoframe recipes` lists."
+        or_folder = ", a run folder" if kind == "recipe" else ""
+        known = f"A {kind} is a YAML file{or_folder}, or a name that `dpoframe {kind}s` lists."
         raise ConfigError(f"There is no file {file} (looked for from {Path.cwd()}). {known}") from error
     except IsADirectoryError as error:
-        raise ConfigError(f"{file} is a folder; a recipe is a YAML file.") from error
-    return read_text(text, str(file), file.resolve().parent)
+        raise ConfigError(f"{file} is a folder; a {kind} is a YAML file.") from error
+    return read_text(text, str(file), file.resolve().parent, kind)
 
 
-def read_text(text: str, name: str, base: Path) -> Document:
+def read_text(text: str, name: str, base: Path, kind: str = "recipe") -> Document:
     """As `read_file`, from text; `name` stands in messages, relative paths start from `base`."""
     try:
         node = yaml.compose(text, Loader=StrictLoader)
-        document = Document({}, name, base)
+        document = Document({}, name, base, kind=kind)
         if node is None:
-            raise ConfigError(f"{name} is empty. A recipe needs at least: modality, data.")
+            raise ConfigError(f"{name} is empty. A {kind} needs at least: {_LEAST[kind]}.")
         if not isinstance(node, yaml.MappingNode):
-            raise ConfigError(f"{name} must hold a mapping of sections (modality, data, ...), but holds {_shape(node)}.")
+            raise ConfigError(f"{name} must hold a mapping of keys ({_LEAST[kind]}, ...), but holds {_shape(node)}.")
         faults = list(_survey(node, (), document, []))
         if faults:
             raise ConfigError(f"{name} cannot be read:", faults)
@@ -185,7 +189,7 @@ def _survey(node: yaml.Node, path: KeyPath, document: Document, above: list[yaml
         return
     document.lines.setdefault(path, node.start_mark.line + 1)
     if len(document.lines) > MOST_NODES:
-        raise ConfigError(f"{document.name} expands to more than {MOST_NODES} values, too much for a recipe.")
+        raise ConfigError(f"{document.name} expands to more than {MOST_NODES} values, too much for a {document.kind}.")
     above.append(node)
     if isinstance(node, yaml.MappingNode):
         yield from _survey_mapping(node, path, document, above)

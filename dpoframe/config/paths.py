@@ -9,6 +9,7 @@ and every field that its class annotates as `Path`. What is set with `--set` sta
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ _ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz", ".gguf", ".saf
 _PROSE = {"name", "description"}
 
 
-def resolve(document: Document) -> None:
-    """Makes the paths in `document` absolute, in place."""
+def resolve(document: Document, sections: Collection[str] | None = None) -> None:
+    """Makes the paths in `document` absolute, in place; those of `sections` alone where given."""
     for key, value in document.data.items():
-        if key not in _PROSE:
+        if key not in _PROSE and (sections is None or key in sections):
             document.data[key] = _resolved(value, (key,), document)
 
 

@@ -52,11 +52,11 @@ def test_every_fault_is_told(tmp_path: Path, plugins: PluginHost) -> None:
         ("name: x\nversion: 1\nprompts: [{text: a}]\nevaluators: [finished]\n", "needs a key `prompt`"),
         (
             "name: x\nversion: 1\nprompts: [{id: a, prompt: x}, {id: a, prompt: y}]\nevaluators: [finished]\n",
-            "two prompts have the id",
+            "two prompts with the id",
         ),
-        ("name: x\nversion: 1\nprompts: [a]\nevaluators: [finished, finished]\n", "two evaluators give"),
-        ("- a\n", "must hold keys"),
-        ("a: [", "not YAML"),
+        ("name: x\nversion: 1\nprompts: [a]\nevaluators: [finished, finished]\n", "two evaluators that give"),
+        ("- a\n", "must hold a mapping of keys"),
+        ("a: [", "not valid YAML"),
     ],
 )
 def test_bad_suites(tmp_path: Path, plugins: PluginHost, text: str, part: str) -> None:
@@ -79,7 +79,7 @@ def test_unknown_suite(plugins: PluginHost, tmp_path: Path) -> None:
     """A name that nobody supplies, and a file that is not there, are ConfigErrors."""
     with pytest.raises(ConfigError, match="nosuch"):
         load_suite("nosuch", plugins)
-    with pytest.raises(ConfigError, match="no suite file"):
+    with pytest.raises(ConfigError, match="There is no file"):
         load_suite(tmp_path / "nosuch.yaml", plugins)
 
 

@@ -1,0 +1,133 @@
+"""A client of endpoints that speak OpenAI's protocol: JSON over HTTP, retried where that may help, keys never shown."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import random
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from dpoframe.config.secrets import masked
+from dpoframe.errors import ConfigError, MachineError
+
+_AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+_LONGEST_PAUSE = 60.0
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would carry the key to another host."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        """None lets it end as an error."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """Posts JSON to one endpoint.
+
+    Attributes:
+        url: Its address up to and with the version, such as `http://localhost:8000/v1`.
+        key_env: Name of the environment variable that holds the key; empty sends none.
+        timeout: Seconds that one try may take.
+        retries: Further tries after an answer that says "later", or none at all.
+    """
+
+    url: str
+    key_env: str = ""
+    timeout: float = 120.0
+    retries: int = 4
+
+    @property
+    def key(self) -> str:
+        """The key, or an empty string."""
+        return os.environ.get(self.key_env, "") if self.key_env else ""
+
+    def unreachable(self) -> str:
+        """Why nothing can be asked, in words; empty where somebody listens, or where a proxy stands between."""
+        parts = urlsplit(self.url)
+        proxied = urllib.request.getproxies().get(parts.scheme) and not urllib.request.proxy_bypass(str(parts.hostname))
+        if proxied:
+            return ""
+        try:
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            with socket.create_connection((str(parts.hostname), port), timeout=3):
+                return ""
+        except OSError as error:
+            return f"nothing answers at {self.shown} ({error.strerror or error})"
+
+    @property
+    def shown(self) -> str:
+        """The address without a name and password."""
+        return str(masked(self.url))
+
+    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The endpoint's answer to `body`.
+
+        Raises:
+            ConfigError: it refuses the request: a wrong path, model or setting.
+            MachineError: it refuses the key, or does not answer after all tries.
+        """
+        last = ""
+        for attempt in range(self.retries + 1):
+            if attempt:
+                time.sleep(self._pause(attempt, last))
+            try:
+                return self._once(path, body)
+            except urllib.error.HTTPError as error:
+                told = self._told(error)
+                if error.code not in _AGAIN:
+                    raise self._refusal(error.code, told) from None
+                last = str(error.headers.get("Retry-After") or "")
+            except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: no JSON, as a proxy's page
+                told, last = f"{type(error).__name__}: {error}", ""
+        raise MachineError(
+            f"The endpoint {self.shown} did not answer in {self.retries + 1} tries: {self._plain(told)}. "
+            "What was answered is kept: run the same command again when it is there."
+        )
+
+    def _once(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {self.key}"} if self.key else {})}
+        request = urllib.request.Request(f"{self.url.rstrip('/')}/{path}", json.dumps(body).encode(), headers, method="POST")
+        with urllib.request.build_opener(_NoRedirect).open(request, timeout=self.timeout) as answer:
+            found = json.loads(answer.read())
+        if not isinstance(found, dict):
+            raise ValueError(f"the answer is no JSON object: {found!r:.80}")  # noqa: TRY004 - as json.loads says it
+        return found
+
+    def _pause(self, attempt: int, asked: str) -> float:
+        """Seconds to wait: what the endpoint asked for, else twice as long each time, not all at the same moment."""
+        try:
+            return min(float(asked), _LONGEST_PAUSE)
+        except ValueError:
+            return float(min(0.25 * 2**attempt, _LONGEST_PAUSE) * random.SystemRandom().uniform(0.5, 1.0))
+
+    def _refusal(self, code: int, told: str) -> ConfigError | MachineError:
+        if code in (401, 403):
+            have = f"the key in ${self.key_env}" if self.key else "a request without a key"
+            fix = "Check the key." if self.key else "Name the environment variable that holds one: backend.key_env."
+            return MachineError(f"The endpoint {self.shown} refuses {have} ({code}): {told}. {fix}")
+        return ConfigError(f"The endpoint {self.shown} refuses the request ({code}): {told}")
+
+    def _told(self, error: urllib.error.HTTPError) -> str:
+        """What the endpoint says of an error, in one line."""
+        try:
+            text = error.read(4096).decode("utf-8", "replace")
+        except (OSError, http.client.HTTPException):
+            text = ""
+        try:
+            inner = json.loads(text)["error"]
+            text = str(inner["message"] if isinstance(inner, dict) else inner)
+        except (ValueError, KeyError, TypeError):
+            pass
+        return self._plain(" ".join(text.split())[:300] or error.reason)
+
+    def _plain(self, text: str) -> str:
+        return text.replace(self.key, "***") if self.key else text
