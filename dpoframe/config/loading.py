@@ -13,6 +13,7 @@ from dpoframe.config.assembly import Assembly
 from dpoframe.config.document import Document, read_file
 from dpoframe.config.overrides import apply
 from dpoframe.config.recipe import Recipe
+from dpoframe.config.suppliers import indirect_suppliers
 from dpoframe.errors import ConfigError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def _assemble(build: Assembly) -> Recipe | None:
         seed=top.seed,
         name=top.name or _default_name(build.document),
         description=top.description,
+        suppliers=indirect_suppliers(build.host, data, top.evaluate),
     )
 
 

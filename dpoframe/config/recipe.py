@@ -30,6 +30,8 @@ class Recipe:
         seed: All randomness of the run follows from it.
         name: The run's name.
         description: What the recipe is for, in a sentence.
+        suppliers: Plugins that supply what those parts use in their turn: the data sets of a mixture, the suites of `evaluate`,
+            and the evaluators and data sets of these.
     """
 
     modality: Part
@@ -43,13 +45,14 @@ class Recipe:
     seed: int = 0
     name: str = "run"
     description: str = ""
+    suppliers: tuple[str, ...] = ()
 
     @property
     def active_plugins(self) -> tuple[str, ...]:
-        """Plugins whose run hooks are called: those named, then the suppliers of parts, without repeats."""
+        """Plugins whose run hooks are called: those named, then the suppliers of what the recipe uses, without repeats."""
         suppliers = [self.modality.plugin, self.data.plugin, self.data.validation_plugin]
         suppliers += [one.part.plugin for one in self.loss] + [part.plugin for part in self.reporters]
-        return tuple(dict.fromkeys(name for name in [*self.plugins, *suppliers] if name))
+        return tuple(dict.fromkeys(name for name in [*self.plugins, *suppliers, *self.suppliers] if name))
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain values, every default shown, secrets masked."""
