@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
@@ -44,11 +45,17 @@ class Inspection:
     def __post_init__(self) -> None:
         self._checks = RowChecks(self.modality, self.held_out, self.allow)
         self._statistics = SetStatistics()
+        self._digest = hashlib.blake2b(digest_size=16)
 
     @property
     def prompts(self) -> set[bytes]:
         """Digests of the prompts that passed."""
         return self._statistics.prompts
+
+    @property
+    def digest(self) -> str:
+        """Digest of the used pairs so far, in their order: contents, ids and weights."""
+        return self._digest.hexdigest()
 
     @property
     def refused(self) -> int:
@@ -77,6 +84,7 @@ class Inspection:
             origin, row = pair.meta.get("origin", self.name), pair.meta.get("row", self.rows)
             return RefusedRow(str(origin), row if isinstance(row, int) else self.rows, fault.code, fault.reason)
         self._statistics.add(checked, self._checks.seen)
+        self._digest.update(checked.digest + f"{pair.id}\x1f{pair.weight!r}\x1e".encode("utf-8", "surrogatepass"))
         return pair
 
     def _count(self, refused: RefusedRow) -> None:
@@ -118,6 +126,7 @@ class Inspection:
             "source": self.name,
             "rows": self.rows,
             "used": self.used,
+            "digest": self.digest,
             "quarantined": self.refused,
             "by_code": dict(self.by_code.most_common()),
             "first_rows": shown,

@@ -14,10 +14,12 @@ from dpoframe.data.files import written
 from dpoframe.data.inspection import Inspection, plain
 from dpoframe.data.opening import open_dataset
 from dpoframe.data.splitting import split_by_prompt
-from dpoframe.errors import ConfigError
+from dpoframe.errors import ConfigError, DataError
 from dpoframe.modality import Modality
 from dpoframe.plugins import PluginHost
 from dpoframe.types import PreferencePair, RefusedRow
+
+SUMMARY = Path("data", "summary.json")
 
 
 class Section(Protocol):
@@ -76,11 +78,41 @@ class LoadedPairs:
         codes = ", ".join(f"{code} {count:,}" for code, count in self.summary["by_code"].items())
         return [f"{len(self.refused):,} of {self.rows:,} rows are refused ({codes}); see data/quarantine.jsonl.", *told]
 
+    def require_same(self, run: Path) -> None:
+        """Raises `DataError` where the run in the folder `run` began with other pairs, or the same in another order.
+
+        The digests in its summary.json say so; a folder that has none is not checked.
+        """
+        changes = [_change(then, now) for then, now in zip(_sources(run), self.summary["sources"], strict=False)]
+        if told := "\n".join(f"  - {change}" for change in changes if change):
+            raise DataError(
+                f"The preference data is not what the run in {run} began with, so it cannot go on:\n{told}\n"
+                "Put the data back as it was, or start a new run with another --out."
+            )
+
     def write(self, run: Path) -> None:
         """Writes `run`/data/quarantine.jsonl and `run`/data/summary.json, each whole or not at all."""
         write_quarantine(self.refused, run / "data" / "quarantine.jsonl")
-        with written(run / "data" / "summary.json") as file:
+        with written(run / SUMMARY) as file:
             file.write_text(json.dumps(self.summary, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
+
+
+def _sources(run: Path) -> list[dict[str, Any]]:
+    """What a run folder says of the sources its run began with; nothing where it cannot be read."""
+    try:
+        found: list[dict[str, Any]] = json.loads((run / SUMMARY).read_text(encoding="utf-8"))["sources"]
+        return found if all({"digest", "used"} <= one.keys() for one in found) else []
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return []
+
+
+def _change(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """How a source differs from what it was, in words; empty where its pairs are the same."""
+    if then["digest"] == now["digest"]:
+        return ""
+    if then["used"] != now["used"]:
+        return f"{now['source']} had {then['used']:,} usable pairs, and has {now['used']:,} now."
+    return f"{now['source']} has {now['used']:,} usable pairs as before, but not the same ones, or in another order."
 
 
 def write_quarantine(rows: Iterable[RefusedRow], path: Path) -> None:

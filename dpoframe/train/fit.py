@@ -88,7 +88,7 @@ def fit(
 
     Raises:
         ConfigError: the recipe cannot be run, or a run lies in `out`.
-        DataError: no pair can be used.
+        DataError: no pair can be used, or a run to go on with began with other pairs.
         CheckpointError: there is nothing to resume.
         TrainingError: a loss is not finite.
         MachineError: the disk is full, or the folder may not be written.
@@ -107,6 +107,8 @@ def fit(
     modality: Modality = recipe.modality.value.with_details(loss.requires)
     require_reference(recipe, loss)
     pairs = load_pairs(recipe.data, known, modality, seed=recipe.seed)
+    if resume:
+        pairs.require_same(folder.path)
     with folder.claimed() if is_first_rank() else nullcontext():
         info = open_folder(folder, recipe, known, pairs)
         torch.manual_seed(recipe.seed)  # what is made fresh in the model (an adapter) follows from the seed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -179,3 +180,49 @@ def test_data_set_of_a_plugin(core, load):
     assert len(load(name="good", count=5).train) == 5
     with pytest.raises(ConfigError, match=r"data\.count: must be int, found str 'x'"):
         load(name="good", count="x")
+
+
+HELD = [{"prompt": f"h{n}", "chosen": "c", "rejected": "r"} for n in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda train, held: train.pop(), "pairs.jsonl) had 6 usable pairs, and has 5 now."),
+        (lambda train, held: train.append({"prompt": "new", "chosen": "c", "rejected": "r"}), "had 6 usable pairs, and has 7 now."),
+        (lambda train, held: train[2].update(chosen="other"), "pairs.jsonl) has 6 usable pairs as before, but not the same ones"),
+        (lambda train, held: train[2].update(weight=0.5), "pairs.jsonl) has 6 usable pairs as before, but not the same ones"),
+        (lambda train, held: train.reverse(), "or in another order."),
+        (lambda train, held: held[0].update(rejected="other"), "held.jsonl) has 4 usable pairs as before, but not the same ones"),
+    ],
+    ids=["fewer", "more", "rewritten", "reweighted", "reversed", "held-out"],
+)
+def test_other_pairs_than_a_run_began_with(change, told, rows_file, load, tmp_path):
+    """Pairs that a run folder's own are not, by number, content, weight or order, are told with the source that changed."""
+    train, held = rows(6), [dict(row) for row in HELD]
+
+    def loaded():
+        rows_file(held, "held.jsonl")
+        return load(rows_file(train), validation={"name": "jsonl", "path": str(tmp_path / "held.jsonl")})
+
+    loaded().write(tmp_path / "run")
+    loaded().require_same(tmp_path / "run")
+    change(train, held)
+    with pytest.raises(DataError, match=rf"{re.escape(told)}(.|\n)*another --out") as caught:
+        loaded().require_same(tmp_path / "run")
+    assert str(caught.value).count("  - ") == 1
+
+
+def test_a_row_that_is_refused_anyway_changes_nothing(rows_file, load, tmp_path):
+    """What counts is the pairs that are used: a refused row may come or go."""
+    load(rows_file(rows(6))).write(tmp_path / "run")
+    load(rows_file([*rows(6), {"prompt": "p", "chosen": "", "rejected": "r"}])).require_same(tmp_path / "run")
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "{}", '{"sources": 3}', '{"sources": [3]}', '{"sources": [{"used": 6}]}'])
+def test_a_run_folder_without_digests(content, rows_file, load, tmp_path):
+    """A run folder whose summary is missing, damaged or of an older version says nothing of its pairs, and is not refused."""
+    if content is not None:
+        (tmp_path / "run" / "data").mkdir(parents=True)
+        (tmp_path / "run" / "data" / "summary.json").write_text(content)
+    load(rows_file(rows(6))).require_same(tmp_path / "run")

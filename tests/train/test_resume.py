@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from dpoframe import CheckpointError, ConfigError, hookimpl
+from dpoframe import CheckpointError, ConfigError, DataError, hookimpl
 
 DROPOUT = "ignore:At the first step policy and reference should be equal:RuntimeWarning"
 
@@ -110,6 +111,26 @@ def test_resume_is_refused_where_it_makes_no_sense(run: Any) -> None:
         run("done", "trainer.lr=0.5", resume=True)
     with pytest.raises(ConfigError, match="plugins: the run has"):  # a plugin may add to the loss
         run("done", "plugins=[toy]", resume=True)
+
+
+def test_resume_is_refused_where_the_data_changed(run: Any, look: Any, tmp_path: Path) -> None:
+    """A data file that was edited since the run began is named; once it is put back the run goes on to the same end."""
+    file = tmp_path / "pairs.jsonl"
+    data = {"name": "jsonl", "path": str(file)}
+    lines = [json.dumps({"prompt": f"say {n}", "chosen": "a" * (n + 1), "rejected": "b" * (n + 1)}) for n in range(8)]
+    file.write_text("\n".join(lines))
+    whole = run("whole", data=data)
+    expected = look.rows(whole)
+    shutil.rmtree(whole.model)
+    file.write_text("\n".join(lines).replace("bbbb", "cccc"))
+    with pytest.raises(DataError, match=rf"{file}\) has 8 usable pairs as before, but not the same ones(.|\n)*Put the data back"):
+        run("whole", data=data, resume=True)
+    file.write_text("\n".join(lines[:7]))
+    with pytest.raises(DataError, match="had 8 usable pairs, and has 7 now"):
+        run("whole", data=data, resume=True)
+    file.write_text("\n".join(lines))
+    assert run("whole", data=data, resume=True).status == "finished"
+    assert look.rows(whole) == expected
 
 
 def test_two_ranks_resume_exactly(run: Any, look: Any, tmp_path: Path) -> None:
