@@ -1,30 +1,120 @@
-"""Comparing and reporting."""
+"""The report page: what it tells of a run, of one evaluation and of several, and what it does not let happen to the reader."""
 
 from __future__ import annotations
 
+import base64
+import copy
 import json
 import re
+from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dpoframe.errors import DataError
-from dpoframe.harness import EvalFolder, Subject, aggregate, compare, load_suite, report, run_suite, score
-from dpoframe.plugins import PluginHost
+from dpoframe.errors import DataError, MachineError
+from dpoframe.harness import compare, report
+from dpoframe.harness.charts import number
+from dpoframe.harness.page import answers, findings
+from dpoframe.harness.page.reading import labelled
 
-HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)>{{ 7 * 7 }}</textarea>\u202e\x00'
+HOSTILE = [
+    '<script>alert("x")</script><img src=x onerror=alert(1)>{{ 7 * 7 }}</textarea>',
+    '"><svg/onload=alert(1)> \' " ` & </p></article></main></style>',
+    "right to left \u202e and \u2066 back \x00 bell \x07 \x1b[31m half \ud800 line\u2028end \ufeff",
+    "w" * 5000,
+]
+PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
+
+
+def scale(name: str, low: float | None, high: float | None, unit: str, better: str | None) -> dict[str, Any]:
+    """A metric as the manifest tells of it."""
+    return {"name": name, "low": low, "high": high, "unit": unit, "better": better}
+
+
+EVALUATORS = {
+    "hits": {
+        "version": "2",
+        "about": "Share of answers that hit.",
+        "needs": "response",
+        "primary": "hits",
+        "arguments": "Hits(words=30)",
+        "assets": [{"name": "a list of words", "licence": "MIT", "digest": "feed" * 8}],
+        "metrics": {"hits": scale("rate", 0.0, 1.0, "share", "higher")},
+    },
+    "judge": {
+        "version": "1",
+        "about": "A judge.",
+        "needs": "response",
+        "primary": "judge",
+        "aggregates": ["judge/longer_wins"],
+        "metrics": {
+            "judge": scale("win_rate", 0.0, 1.0, "share", "higher"),
+            "judge/longer_wins": scale("longer_wins", 0.0, 1.0, "share", None),
+        },
+    },
+    "length": {
+        "version": "1",
+        "about": "Words.",
+        "needs": "response",
+        "metrics": {"length": scale("words", 0, None, "words", None)},
+    },
+}
 
 
 @pytest.fixture
-def run(suite_file: Path, plugins: PluginHost, subject: Subject, other: Subject, tmp_path: Path) -> Path:
+def written(tmp_path: Path) -> Callable[..., Path]:
+    """Writes the folder of an evaluation: `hit` says which answers hit, `texts` what they are."""
+
+    def write(place: str, hit: Sequence[float], texts: Sequence[Any] = (), suite: str = "small", **about: Any) -> Path:
+        folder = tmp_path / place
+        folder.mkdir(parents=True)
+        said = list(texts) or [f"answer {number}" for number in range(len(hit))]
+        rows = [
+            {"key": f"{number:032x}", "id": f"p{number}#0", "prompt": f"say {number}", "response": text, "meta": {"kind": "fact"}}
+            for number, text in enumerate(said)
+        ]
+        scores = []
+        for place_in_order, value in enumerate(hit):
+            own = {"id": f"p{place_in_order}#0", "cluster": f"c{place_in_order}"}
+            scores.append({"evaluator": "hits", "values": {"rate": value}, "reason": "", **own})
+            scores.append({"evaluator": "length", "values": {"words": 3.0 + place_in_order}, "reason": "", **own})
+            failed = {"values": None, "reason": f"the judge said {HOSTILE[0]}" if place_in_order else "not applicable"}
+            scores.append(
+                {"evaluator": "judge", **failed, **own}
+                if place_in_order < 2
+                else {"evaluator": "judge", "values": {"win_rate": 0.5}, "reason": "", **own}
+            )
+        mean = sum(hit) / len(hit)
+        figures = {"value": mean, "ci_low": mean - 0.1, "ci_high": mean + 0.1, "stderr": 0.05, "n": len(hit), "unscored": 0}
+        metrics = dict.fromkeys(("hits", "judge", "judge/longer_wins", "length"), figures)
+        manifest = {
+            "suite": suite, "suite_version": "7", "suite_digest": "ab" * 16, "description": "Says things.",
+            "model": f"model of {place}",
+            "model_digest": "cd" * 16, "base": "the base", "base_digest": "ef" * 16, "digest": "01" * 16, "prompts": len(hit),
+            "pairs": 0, "samples": 1, "generation": {"max_new_tokens": 10}, "seed": 5, "versions": {"dpoframe": "0", "torch": "2"},
+            "order": list(EVALUATORS), "evaluators": copy.deepcopy(EVALUATORS), **about,
+        }  # fmt: skip
+        (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (folder / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in scores))
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        (folder / "results.json").write_text(json.dumps({"suite": suite, "model": "m", "metrics": metrics, "complete": True}))
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def run(written: Callable[..., Path], tmp_path: Path) -> Path:
     """A run folder with one suite evaluated before and after, and ten logged steps."""
-    suite = load_suite(suite_file, plugins)
-    run_suite(subject, suite, tmp_path / "run" / "base" / "eval" / "small")
-    run_suite(other, suite, tmp_path / "run" / "eval" / "small", base=subject)
+    written("run/base/eval/small", [0.0, 0.0, 0.0, 1.0, 1.0])
+    written("run/eval/small", [0.0, 1.0, 1.0, 1.0, 0.0])
     rows = [{"step": step, "loss": 0.69 / (step + 1), "rewards/margins": float(step), "lr": 1e-4} for step in range(10)]
-    (tmp_path / "run" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "run" / "recipe.yaml").write_text("modality: {name: toy}\nseed: 0\n")
+    rows += [{"step": step, "stage": "validation", "loss": 0.6 / (step + 1)} for step in (0, 5, 9)]
+    (tmp_path / "run" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 10, "lo')
+    (tmp_path / "run" / "recipe.yaml").write_text("modality: {name: toy}\nloss: {name: sigmoid}\nseed: 0\n")
+    (tmp_path / "run" / "environment.json").write_text('{"python": "3.11"}')
     return tmp_path / "run"
 
 
@@ -53,86 +143,208 @@ class Tags(HTMLParser):
         """Closes the tag that was opened last, or fails."""
         assert self.stack.pop() == tag
 
-
-def test_pairs_samples_by_id(run: Path) -> None:
-    """The difference of a metric is the mean over prompts of after minus before, recomputed from the stored scores."""
-    found = compare(run / "base" / "eval" / "small", run / "eval" / "small")["response_length/units"]
-
-    def units(folder: Path) -> dict[str, float]:
-        return {
-            one.id: one.values["units"] for one in EvalFolder(folder).scores() if one.evaluator == "response_length" and one.values
-        }
-
-    before, after = units(run / "base" / "eval" / "small"), units(run / "eval" / "small")
-    assert found.difference.value == pytest.approx(sum(after[name] - before[name] for name in before) / 10)
-    assert found.difference.n == 5
+    def attributes(self, *names: str) -> list[str]:
+        """Values of the attributes of these names."""
+        return [value or "" for _, attributes in self.found for name, value in attributes.items() if name in names]
 
 
-def test_refuses_other_suites(run: Path, suite_file: Path, plugins: PluginHost, subject: Subject, tmp_path: Path) -> None:
-    """Evaluations with other settings do not compare, and an unfinished one says so."""
-    suite_file.write_text(suite_file.read_text().replace("max_new_tokens: 10", "max_new_tokens: 4"))
-    run_suite(subject, load_suite(suite_file, plugins), tmp_path / "else")
-    with pytest.raises(DataError, match="do not compare"):
-        compare(tmp_path / "else", run / "eval" / "small")
-    with pytest.raises(DataError, match=r"no manifest\.json"):
-        compare(tmp_path / "nowhere", run / "eval" / "small")
+def sections(text: str, title: str) -> str:
+    """What stands between a heading and the next section."""
+    return text.partition(f"<h2>{title}</h2>")[2].partition("<section")[0]
 
 
-def test_page_stands_alone(run: Path) -> None:
-    """The page loads nothing: no script, no link, no address outside itself, and its tags nest."""
-    text = report(run).read_text()
-    tags = Tags(text)
-    assert tags.stack == []
-    assert not {tag for tag, _ in tags.found} & {"script", "link", "iframe", "object", "embed", "base", "form"}
-    assert not [value for _, attributes in tags.found for name, value in attributes.items() if name in ("src", "href", "srcset")]
-    assert not re.search(r"url\(|@import|https?://", text)
+def test_page_stands_alone(run: Path, written: Callable[..., Path]) -> None:
+    """The page loads nothing: no script, no address outside itself, its links lead to places in it, and its tags nest."""
+    for page in (report(run), report([run, run / "base"], run / "two.html"), report(run / "eval" / "small")):
+        text = page.read_text()
+        tags = Tags(text)
+        assert tags.stack == []
+        assert not {tag for tag, _ in tags.found} & {"script", "link", "iframe", "object", "embed", "base", "form"}
+        assert set(tags.attributes("href")) <= {f"#{name}" for name in tags.attributes("id")}
+        assert all(value.startswith("data:image/") for value in tags.attributes("src", "srcset"))
+        assert not re.search(r"url\(|@import|https?://", text)
 
 
 def test_page_is_deterministic(run: Path, tmp_path: Path) -> None:
-    """The same run folder gives the same bytes."""
-    assert report(run, tmp_path / "a.html").read_bytes() == report(run, tmp_path / "b.html").read_bytes()
+    """The same folders give the same bytes, wherever the page is written and wherever the run was moved."""
+    first = report(run, tmp_path / "a.html").read_bytes()
+    assert report(run, tmp_path / "b.html").read_bytes() == first
+    (tmp_path / "elsewhere").mkdir()
+    moved = run.rename(tmp_path / "elsewhere" / "run")
+    assert report(moved, tmp_path / "c.html").read_bytes() == first
 
 
-def test_hostile_output_is_escaped(run: Path, suite_file: Path, plugins: PluginHost) -> None:
-    """Tags, template syntax and control characters in prompts, answers and reasons arrive as text."""
-    clean = len(Tags(report(run).read_text()).found)
-    suite = load_suite(suite_file, plugins)
-    for folder in (run / "base" / "eval" / "small", run / "eval" / "small"):
-        file = EvalFolder(folder)
+def test_hostile_output_is_escaped(written: Callable[..., Path], tmp_path: Path) -> None:
+    """Tags, template syntax, quotes, control and bidi marks, half characters, whoever says them, arrive as text."""
+    names = {"description": HOSTILE[0], "model": HOSTILE[1], "versions": {HOSTILE[0]: HOSTILE[1]}, "generation": {"x": HOSTILE[2]}}
+    for place in ("bad/base/eval/small", "bad/eval/small"):
+        folder = written(place, [0.0, 1.0, 0.0, 1.0], HOSTILE, **names)
         rows = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
-        for row in rows:
-            row |= {"response": HOSTILE, "prompt": HOSTILE, "meta": {"kind": HOSTILE, "expect": ["x"]}}
+        for row, text in zip(rows, HOSTILE, strict=True):
+            row |= {
+                "prompt": [{"role": text, "content": text}, {"role": "user", "content": [{"text": text}, 3]}],
+                "meta": {"kind": text},
+            }
         (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        score(suite, file)
-        aggregate(suite, file)
-    text = report(run).read_text()
+    (tmp_path / "bad" / "recipe.yaml").write_text(f"modality: {{name: toy}}\nnote: '{HOSTILE[0]}'\n")
+    text = report(tmp_path / "bad").read_text()
     tags = Tags(text)
     assert tags.stack == []
     assert {tag for tag, _ in tags.found} & {"script", "img", "textarea"} == set()
     assert not [name for _, attributes in tags.found for name in attributes if name.startswith("on")]
     assert "{{ 7 * 7 }}" in text
-    assert "\x00" not in text
-    assert "\u202e" not in text
-    assert len(tags.found) < 2 * clean
+    assert not re.search(
+        "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]", text
+    )
+    assert "\\u202e" in text
+    assert "\\ud800" in text
 
 
 def test_page_shows_the_figures(run: Path) -> None:
-    """Every metric's figures stand on the page, every answer too, and one curve a logged column."""
+    """Every compared metric stands on the page with its difference, every answer too, and one curve a logged column."""
     text = report(run).read_text()
     for one in compare(run / "base" / "eval" / "small", run / "eval" / "small").differences:
-        assert one.metric.replace("_", " ") in text
-    assert text.count('class="answer"') == 10
+        assert f">{one.metric}<" in text
+        assert number(one.difference.value, one.unit) in text
+    assert text.count('class="answer"') == 5
     assert text.count('<svg class="curve"') == 2
+    assert "held out" in text
+    assert "The aligned model" not in sections(text, "Health")
 
 
-def test_nothing_to_report(tmp_path: Path) -> None:
-    """A folder without evaluations is a DataError that says what is looked for."""
-    with pytest.raises(DataError, match="before and after"):
-        report(tmp_path)
+def test_flips_come_in_groups(run: Path) -> None:
+    """Two answers were gained, one was lost, two are unchanged: each group says how many, with the right prompts in it."""
+    text = report(run).read_text()
+    found = {title: text.partition(f"<h3>{title} ")[2].partition("<h3>")[0] for title in ("Gained", "Lost", "Unchanged")}
+    told = {title: re.findall(r'class="text">(say \d)<', part) for title, part in found.items()}
+    assert told == {"Gained": ["say 1", "say 2"], "Lost": ["say 4"], "Unchanged": ["say 0", "say 3"]}
+    assert found["Gained"].startswith('<span class="total">2<')
 
 
-def test_answers_show_the_primary_metric(run: Path) -> None:
-    """Beside an answer stands its evaluator's primary metric (words), not whichever is first in the alphabet (units)."""
-    for answer in compare(run / "base" / "eval" / "small", run / "eval" / "small").answers:
-        words = tuple(float(len(row.response.split())) for row in (answer.before, answer.after))
-        assert answer.scores["response_length"] == words
+def test_failures_controls_and_provenance(run: Path) -> None:
+    """What failed stands with its reason, apart from what has no score by right; controls, assets, digests stand too."""
+    text = report(run).read_text()
+    failed = text.partition("<h3>Unscored</h3>")[2].partition("</section>")[0]
+    assert failed.count("the judge said &lt;script&gt;") == 2  # one for each model
+    assert "judge on 1 sample." in failed
+    controls = sections(text, "Controls")
+    assert "judge (longer wins)" in controls
+    assert findings.CONTROLS["longer_wins"] in controls
+    assert "longer wins" not in sections(text, "What changed")
+    origin = sections(text, "Provenance")
+    for value in (
+        "version 7",
+        "ab" * 16,
+        "cd" * 16,
+        "ef" * 16,
+        "feed" * 8,
+        "MIT",
+        "Hits(words=30)",
+        "torch 2",
+        "max_new_tokens=10",
+    ):
+        assert value in origin, value
+    assert "seed: 0" in origin
+    assert "&#34;python&#34;: &#34;3.11&#34;" in origin
+
+
+def test_an_evaluation_alone(written: Callable[..., Path], tmp_path: Path) -> None:
+    """Without a base the figures stand alone, misses come before hits, and nothing speaks of a difference."""
+    folder = written("lone/eval/small", [0.0, 1.0, 0.0, 1.0])
+    for page in (report(tmp_path / "lone"), report(folder, tmp_path / "folder.html")):
+        text = page.read_text()
+        assert "No base to compare with" in text
+        assert "Paired differences" not in text
+        assert text.index("<h3>Missed ") < text.index("<h3>Met ")
+        assert "model of lone/eval/small" in text
+
+
+def test_several_runs(written: Callable[..., Path], tmp_path: Path) -> None:
+    """Two runs are compared, the first being the baseline; more make a table with the best first, each against the first."""
+    runs = []
+    for name, hits in (("first", [0.0] * 8), ("second", [1.0] * 8), ("third", [1.0] * 4 + [0.0] * 4)):
+        written(f"{name}/eval/small", hits)
+        runs.append(tmp_path / name)
+    two = report(runs[:2], tmp_path / "two.html").read_text()
+    assert "second is better on hits" in two
+    assert "+1.00" in two
+    board = report(runs, tmp_path / "three.html").read_text()
+    rows = re.findall(r'<th scope="row">(\w+)<', board.partition('class="figures leaderboard"')[2].partition("</table>")[0])
+    assert rows == ["second", "third", "first"]
+    assert "3 models" in board
+
+
+def test_what_cannot_be_reported(run: Path, written: Callable[..., Path], tmp_path: Path) -> None:
+    """No evaluation, no suite in common, another suite under the same name, an unfinished one, a place that cannot be written."""
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty holds no evaluation.*dpoframe eval"):
+        report(tmp_path / "empty")
+    written("other/eval/large", [1.0, 0.0], suite="large")
+    with pytest.raises(DataError, match=r"run has small; other has large"):
+        report([run, tmp_path / "other"], tmp_path / "x.html")
+    written("changed/eval/small", [1.0] * 5, suite_digest="99" * 16)
+    with pytest.raises(DataError, match="do not compare"):
+        report([run, tmp_path / "changed"], tmp_path / "x.html")
+    with pytest.raises(MachineError, match=r"is a folder.*--out"):
+        report(run, tmp_path / "empty")
+    with pytest.raises(MachineError, match="--out"):
+        report(run, run / "recipe.yaml" / "page.html")
+    (run / "eval" / "small" / "results.json").unlink()
+    with pytest.raises(DataError, match=r"no results\.json"):
+        report(run)
+    assert not (tmp_path / "x.html").exists()
+
+
+def test_large_runs_stay_small(written: Callable[..., Path], tmp_path: Path) -> None:
+    """Of 3,000 answers of 10,000 characters, and as many failures, the page holds some, says so, and stays under 4 MB."""
+    count = 3000
+    for place in ("big/base/eval/small", "big/eval/small"):
+        hits = [float((number * (3 if "base" in place else 5)) % 7 < 3) for number in range(count)]
+        folder = written(place, hits, ["word " * 2000] * count)
+        scores = [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]
+        for place_in_order, one in enumerate(scores):
+            if one["evaluator"] == "judge":
+                one |= {"values": None, "reason": f"failure {place_in_order}"}
+        (folder / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in scores))
+    rows = [{"step": step, "loss": 0.5 + (step % 10) / 100} for step in range(20_000)]
+    (tmp_path / "big" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = report(tmp_path / "big")
+    text = page.read_text()
+    assert page.stat().st_size < 4_000_000
+    assert text.count('class="answer"') == 3 * answers.CAP
+    assert f"The page holds {3 * answers.CAP} of them; all lie in <code>eval/small/samples.jsonl</code>" in text
+    assert f"{2 * count - findings.REASONS:,} more reasons" in text
+
+
+def test_pictures_are_shown(run: Path) -> None:
+    """A picture in blobs/ stands on the page as a data URI; a missing one and one that is none are told of in words."""
+    blobs = run / "eval" / "small" / "blobs"
+    blobs.mkdir()
+    (blobs / f"{'a' * 32}.png").write_bytes(PIXEL)
+    (blobs / f"{'b' * 32}.png").write_bytes(b"<svg onload=alert(1)>")
+    file = run / "eval" / "small" / "samples.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    for row, name in zip(rows, (f"{'a' * 32}.png", f"{'b' * 32}.png", f"{'c' * 32}.png", "../../../recipe.yaml"), strict=False):
+        row["response"] = {"media": "image", "path": f"blobs/{name}"}
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = report(run).read_text()
+    assert Tags(text).attributes("src") == [f"data:image/png;base64,{base64.b64encode(PIXEL).decode()}"]
+    assert "no picture that a page can show" in text
+    assert "the file is missing" in text
+
+
+def test_labels_tell_runs_apart(tmp_path: Path) -> None:
+    """Labels are the last parts of the paths, as many as needed; the same folder twice is numbered."""
+    assert labelled([tmp_path / "a", tmp_path / "b"]) == ["a", "b"]
+    assert labelled([tmp_path / "x" / "run", tmp_path / "y" / "run"]) == ["x/run", "y/run"]
+    assert len(set(labelled([tmp_path, tmp_path]))) == 2
+
+
+def test_tables_and_drawings_can_be_read_aloud(run: Path) -> None:
+    """Every table has a caption and headed rows and columns, every drawing a label, and the page one title."""
+    text = report(run).read_text()
+    tags = Tags(text)
+    assert all(attributes.get("aria-label") and attributes.get("role") == "img" for tag, attributes in tags.found if tag == "svg")
+    assert text.count("<table") == text.count("<caption")
+    assert all(attributes.get("scope") in ("row", "col") for tag, attributes in tags.found if tag == "th")
+    assert [tag for tag, _ in tags.found].count("h1") == 1

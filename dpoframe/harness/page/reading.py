@@ -1,0 +1,241 @@
+"""What a report tells of, read from run folders and from folders of single evaluations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dpoframe.errors import DataError
+from dpoframe.harness.compare import Comparison, compare
+from dpoframe.harness.folder import EvalFolder
+from dpoframe.harness.stats import Interval
+
+BASE = "base"
+"""Folder inside a run that holds the evaluations of the model before training."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One model on one suite.
+
+    Attributes:
+        label: What the page calls the model.
+        where: The folder as the page names it: never more than its place inside what was asked for.
+        path: The folder.
+        about: Its manifest.
+        metrics: The figures of results.json by metric.
+        complete: Whether every sample was made and scored.
+    """
+
+    label: str
+    where: str
+    path: Path
+    about: Mapping[str, Any]
+    metrics: Mapping[str, Mapping[str, Any]]
+    complete: bool = True
+
+    @property
+    def folder(self) -> EvalFolder:
+        """The reader of its rows."""
+        return EvalFolder(self.path)
+
+    @cached_property
+    def scales(self) -> Mapping[str, Mapping[str, Any]]:
+        """Name, bounds, unit and better way of each metric, in the order of the suite."""
+        specs = [self.about["evaluators"][name] for name in self.about["order"]]
+        return {metric: scale for spec in specs for metric, scale in spec["metrics"].items()}
+
+    def figure(self, metric: str) -> Interval:
+        """A metric's value with its interval; what is not known is nan."""
+        found = self.metrics.get(metric, {})
+        value, low, high, stderr = (_number(found.get(name)) for name in ("value", "ci_low", "ci_high", "stderr"))
+        return Interval(value, low, high, stderr, int(found.get("n") or 0))
+
+    def evaluator(self, metric: str) -> str:
+        """The evaluator that a metric belongs to."""
+        return next(
+            (name for name, spec in self.about["evaluators"].items() if metric in spec["metrics"]), metric.partition("/")[0]
+        )
+
+    def primary(self, evaluator: str) -> str:
+        """The metric of an evaluator that is read first."""
+        return str(self.about["evaluators"][evaluator].get("primary") or evaluator)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One suite on one or several models.
+
+    Attributes:
+        suite: Its name.
+        evaluations: One a model; the first is the baseline where there are several.
+        comparisons: Each further model against the baseline, in order.
+    """
+
+    suite: str
+    evaluations: tuple[Evaluation, ...]
+    comparisons: tuple[Comparison, ...] = ()
+
+    @property
+    def last(self) -> Evaluation:
+        """The evaluation that gives the suite's own facts."""
+        return self.evaluations[-1]
+
+
+@dataclass(frozen=True)
+class Documents:
+    """What a run folder says besides its evaluations; everything may be missing."""
+
+    label: str
+    recipe: str = ""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    rows: Sequence[Mapping[str, Any]] = ()
+
+    @cached_property
+    def settings(self) -> Mapping[str, Any]:
+        """The recipe as a mapping; empty where it is none."""
+        try:
+            content = yaml.safe_load(self.recipe)
+        except yaml.YAMLError:
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    @property
+    def empty(self) -> bool:
+        """Whether the folder holds none of it."""
+        return not (self.recipe or self.environment or self.data or self.rows)
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that a page tells: parts by suite, the documents of each run, and suites that not every run has."""
+
+    parts: tuple[Part, ...]
+    documents: tuple[Documents, ...]
+    left_out: tuple[str, ...] = ()
+
+
+def read(paths: Sequence[Path]) -> Material:
+    """Reads one run (base against aligned where it has both), one evaluation, or several to be compared.
+
+    Raises:
+        DataError: A folder holds no evaluation, the folders share no suite, or their suites differ under one name.
+    """
+    if not paths:
+        raise DataError("A report needs at least one run folder or evaluation folder.")
+    places = [evaluations_in(path) for path in paths]
+    if missing := [str(path) for path, found in zip(paths, places, strict=True) if not found]:
+        raise DataError(
+            f"{', '.join(missing)} holds no evaluation: neither eval/<suite>/manifest.json nor a manifest.json of its own. "
+            "Make one with `dpoframe eval`, or with a recipe that names suites under `evaluate`."
+        )
+    if len(paths) == 1:
+        return read_one(paths[0], places[0])
+    return read_several(paths, places)
+
+
+def evaluations_in(path: Path) -> dict[str, Path]:
+    """Folders of finished and unfinished evaluations by suite: those under eval/, or the folder itself."""
+    if (path / "manifest.json").is_file():
+        return {str(EvalFolder(path).document("manifest.json")["suite"]): path}
+    return {place.name: place for place in sorted((path / "eval").glob("*")) if place.is_dir()}
+
+
+def read_one(path: Path, places: Mapping[str, Path]) -> Material:
+    """One run: each suite against the base's where that was evaluated, else alone."""
+    parts = []
+    for suite, place in places.items():
+        base = path / BASE / "eval" / suite
+        if base.is_dir() and place != path:
+            sides = (evaluation(base, BASE, f"{BASE}/eval/{suite}"), evaluation(place, "aligned", f"eval/{suite}"))
+            parts.append(Part(suite, sides, (compare(base, place),)))
+        else:
+            alone = evaluation(place, "", f"eval/{suite}" if place != path else path.resolve().name)
+            parts.append(Part(suite, (alone,)))
+    return Material(tuple(parts), tuple(one for one in (documents(path, ""),) if not one.empty))
+
+
+def read_several(paths: Sequence[Path], places: Sequence[Mapping[str, Path]]) -> Material:
+    """Several runs on the suites that all of them have; the first is the baseline."""
+    shared = [suite for suite in places[0] if all(suite in found for found in places[1:])]
+    labels = labelled(paths)
+    if not shared:
+        held = "; ".join(f"{label} has {', '.join(found)}" for label, found in zip(labels, places, strict=True))
+        raise DataError(f"These runs do not compare, because no suite is in all of them: {held}. Evaluate them on one suite.")
+    parts = []
+    for suite in shared:
+        found = [evaluation(place[suite], label, f"{label}/{suite}") for place, label in zip(places, labels, strict=True)]
+        parts.append(Part(suite, tuple(found), tuple(compare(found[0].path, one.path) for one in found[1:])))
+    left_out = sorted({suite for found in places for suite in found} - set(shared))
+    told = (documents(path, label) for path, label in zip(paths, labels, strict=True))
+    return Material(tuple(parts), tuple(one for one in told if not one.empty), tuple(left_out))
+
+
+def evaluation(path: Path, label: str, where: str) -> Evaluation:
+    """One evaluation's manifest and figures; the model's own name is the label where none is given."""
+    folder = EvalFolder(path)
+    about, results = folder.document("manifest.json"), folder.document("results.json")
+    return Evaluation(label or str(about["model"]), where, path, about, results["metrics"], bool(results.get("complete", True)))
+
+
+def documents(path: Path, label: str) -> Documents:
+    """What else lies in a run folder."""
+    recipe = path / "recipe.yaml"
+    return Documents(
+        label=label,
+        recipe=recipe.read_text(encoding="utf-8", errors="replace") if recipe.is_file() else "",
+        environment=_json(path / "environment.json"),
+        data=_json(path / "data" / "summary.json"),
+        rows=_rows(path / "metrics.jsonl"),
+    )
+
+
+def labelled(paths: Sequence[Path]) -> list[str]:
+    """A short name for each path: its last parts, as many as it takes to tell them apart."""
+    parts = [_telling(path) for path in paths]
+    longest = max(map(len, parts))
+    for count in range(1, longest + 1):
+        names = ["/".join(one[-count:]) for one in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{'/'.join(one)} ({number})" for number, one in enumerate(parts, 1)]
+
+
+def _telling(path: Path) -> tuple[str, ...]:
+    """The parts of a path that name a run: not the drive, and not the eval/<suite> of an evaluation's own folder."""
+    found = path.resolve().parts[1:]
+    inside = len(found) > 2 and found[-2] == "eval" and (path / "manifest.json").is_file()
+    return (found[:-2] if inside else found) or ("run",)
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
+
+
+def _json(file: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _rows(file: Path) -> Sequence[Mapping[str, Any]]:
+    if not file.is_file():
+        return []
+    rows = []
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            rows.append(row)
+    return rows
