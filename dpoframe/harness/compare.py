@@ -2,57 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
-from dpoframe.errors import DataError
+from dpoframe.config.secrets import masked
+from dpoframe.errors import DpoframeError
+from dpoframe.evaluator import Evaluator
+from dpoframe.harness.comparable import remarks, require_comparable, unfinished
+from dpoframe.harness.difference import Difference, Verdict, aggregate_differences, corrected, mean_difference, value
 from dpoframe.harness.folder import EvalFolder, Row, Score
-from dpoframe.harness.stats import Interval, mcnemar, mean_interval, paired_difference, smallest_detectable
 
-Verdict: TypeAlias = Literal["better", "worse", "changed", "no clear difference"]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One metric of two models on the samples that both could be scored on.
-
-    Attributes:
-        metric: The metric's id.
-        unit: What it is counted in.
-        better: Which way is better; None where neither is.
-        before: The base's figure with its interval.
-        after: The aligned model's.
-        difference: Mean of after minus before over prompts, with the interval of that mean.
-        gained: Yes-or-no metrics: samples that went from 0 to 1; None for others.
-        lost: The same from 1 to 0.
-        p_value: Exact McNemar p value of gained against lost; None where it has no meaning.
-        detectable: The smallest true difference that this many samples find at 80 % power.
-        unscored: Samples that could not be compared.
-    """
-
-    metric: str
-    unit: str
-    better: Literal["higher", "lower"] | None
-    before: Interval
-    after: Interval
-    difference: Interval
-    gained: int | None
-    lost: int | None
-    p_value: float | None
-    detectable: float
-    unscored: int
-
-    @property
-    def verdict(self) -> Verdict:
-        """What the interval of the difference says."""
-        if not self.difference.excludes(0.0):
-            return "no clear difference"
-        if self.better is None:
-            return "changed"
-        return "better" if (self.difference.value > 0) == (self.better == "higher") else "worse"
+__all__ = ["Comparison", "Difference", "SideBySide", "Verdict", "compare"]
 
 
 @dataclass(frozen=True)
@@ -68,45 +30,141 @@ class SideBySide:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All metrics and all answers of one suite, base against aligned."""
+    """All metrics and all answers of one suite, base against aligned.
+
+    Attributes:
+        suite: The suite's name.
+        before: The base's manifest.
+        after: The aligned model's.
+        differences: One a metric that both have, in the order of the suite.
+        answers: Each prompt with both answers.
+        figures: The aligned model's own figures, as its results.json has them, by metric.
+        notes: What a reader should know: figures that are left out and why, other versions, other bases.
+        unfinished: Which side is no finished evaluation, and why; empty where both are.
+    """
 
     suite: str
     before: Mapping[str, Any]
     after: Mapping[str, Any]
     differences: tuple[Difference, ...]
     answers: tuple[SideBySide, ...]
+    figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    unfinished: str = ""
 
     def __getitem__(self, metric: str) -> Difference:
         return next(one for one in self.differences if one.metric == metric)
 
+    def scale(self, metric: str) -> Mapping[str, Any] | None:
+        """What the manifest says of a metric: name, bounds, unit, which way is better; None where it has no such metric."""
+        specs = self.after["evaluators"].values()
+        return next((spec["metrics"][metric] for spec in specs if metric in spec["metrics"]), None)
 
-def compare(before: Path, after: Path) -> Comparison:
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The ids of all metrics of the suite."""
+        return tuple(metric for _, spec in _in_order(self.after) for metric in spec["metrics"])
+
+
+def compare(before: Path, after: Path, evaluators: Sequence[Evaluator] = ()) -> Comparison:
     """Compares the evaluations in two folders.
 
+    Args:
+        before: The folder of one evaluation.
+        after: That of another model on the same suite.
+        evaluators: The suite's evaluators, which form the figures that are no means; those of the suite that the
+            manifest names where empty. Where they cannot be had such differences are left out, with a note.
+
     Raises:
-        DataError: One is unfinished, or they are of different suites, prompts or settings.
+        DataError: One has no results, or they are of different suites, versions, prompts, settings or evaluators.
     """
     old, new = EvalFolder(before), EvalFolder(after)
     about, about_new = old.document("manifest.json"), new.document("manifest.json")
-    if about["suite_digest"] != about_new["suite_digest"]:
-        raise DataError(
-            f"{before} and {after} do not compare: suite {about['suite']} version {about['suite_version']} against "
-            f"{about_new['suite']} version {about_new['suite_version']}, or other prompts, settings or evaluators. "
-            "Evaluate both models with the same suite."
-        )
+    results, results_new = old.document("results.json"), new.document("results.json")
+    require_comparable(before, after, about, about_new)
     scores, scores_new = _by_evaluator(old.scores()), _by_evaluator(new.scores())
-    differences = [
-        _difference(metric, scale, spec_id, scores.get(spec_id, {}), scores_new.get(spec_id, {}))
-        for spec_id, spec in _in_order(about)
-        for metric, scale in spec["metrics"].items()
-    ]
+    notes = list(remarks(about, about_new))
+    forming = _Forming.of(about_new, evaluators, notes)
+    differences = [one for name, spec in _in_order(about_new) for one in forming.of_evaluator(name, spec, scores, scores_new)]
+    late = ((before, unfinished(results, about)), (after, unfinished(results_new, about_new)))
     return Comparison(
-        about["suite"],
-        about,
-        about_new,
-        tuple(one for one in differences if one is not None),
-        _side_by_side(old, new, {name: spec["metrics"][name]["name"] for name, spec in _in_order(about)}, scores, scores_new),
+        suite=about_new["suite"],
+        before=about,
+        after=about_new,
+        differences=corrected(differences),
+        answers=tuple(_side_by_side(old, new, _read_first(about_new), scores, scores_new)),
+        figures=results_new["metrics"],
+        notes=tuple(dict.fromkeys(notes)),
+        unfinished="; ".join(f"{place}: {why}" for place, why in late if why),
     )
+
+
+@dataclass(frozen=True)
+class _Forming:
+    """What forms differences: the evaluators that aggregate, by id, and the notes on what could not be formed."""
+
+    evaluators: Mapping[str, Evaluator]
+    notes: list[str]
+
+    @classmethod
+    def of(cls, about: Mapping[str, Any], given: Sequence[Evaluator], notes: list[str]) -> _Forming:
+        """With the evaluators that are needed, loaded where they are not given."""
+        needed = {name: spec for name, spec in about["evaluators"].items() if spec.get("aggregates")}
+        if needed and not given:
+            given = _loaded(str(about.get("suite_source") or about["suite"]), notes)
+        known = {one.spec.id: one for one in given if one.spec.id in needed and _is(one, needed[one.spec.id])}
+        left = [metric for name, spec in needed.items() if name not in known for metric in spec["aggregates"]]
+        if left:
+            notes.append(
+                f"The difference of {', '.join(left)} is left out: it takes the evaluator as it was, which the suite "
+                f"{about.get('suite_source') or about['suite']} does not give here. Compare where the suite can be loaded."
+            )
+        return cls(known, notes)
+
+    def of_evaluator(
+        self, name: str, spec: Mapping[str, Any], scores: Mapping[str, Mapping[str, Score]], new: Mapping[str, Mapping[str, Score]]
+    ) -> Iterator[Difference]:
+        """One evaluator's differences in the order of its metrics."""
+        mine, other = scores.get(name, {}), new.get(name, {})
+        aggregates = self._aggregates(name, spec, mine, other)
+        for metric, scale in spec["metrics"].items():
+            if metric in spec.get("aggregates", ()):
+                found = aggregates.get(metric)
+            else:
+                found = mean_difference(metric, scale, mine, other, primary=metric == spec.get("primary", name))
+                if found is None and metric == spec.get("primary", name):
+                    self.notes.append(f"{metric} has no difference: no sample was scored in both evaluations.")
+            if found is not None:
+                yield found
+
+    def _aggregates(
+        self, name: str, spec: Mapping[str, Any], mine: Mapping[str, Score], other: Mapping[str, Score]
+    ) -> Mapping[str, Difference]:
+        if name not in self.evaluators:
+            return {}
+        try:
+            found = aggregate_differences(self.evaluators[name], spec, mine, other)
+        except Exception as error:  # whatever a plugin's code raises
+            self.notes.append(f"{name} could not aggregate: {type(error).__name__}: {error}")
+            return {}
+        if lacking := [metric for metric in spec["aggregates"] if metric not in found]:
+            self.notes.append(f"{', '.join(lacking)} has no difference: it could not be formed on the samples scored in both.")
+        return found
+
+
+def _loaded(source: str, notes: list[str]) -> Sequence[Evaluator]:
+    from dpoframe.harness.suite import load_suite
+
+    try:
+        return load_suite(source).evaluators
+    except (DpoframeError, OSError) as error:
+        notes.append(f"The suite {source} could not be loaded: {str(error).splitlines()[0]}")
+        return ()
+
+
+def _is(evaluator: Evaluator, spec: Mapping[str, Any]) -> bool:
+    """Whether an evaluator is the one the manifest describes."""
+    return evaluator.spec.version == spec["version"] and spec.get("arguments") in (None, masked(repr(evaluator)))
 
 
 def _in_order(about: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -121,65 +179,36 @@ def _by_evaluator(scores: list[Score]) -> dict[str, dict[str, Score]]:
     return found
 
 
-def _difference(
-    metric: str, scale: Mapping[str, Any], spec_id: str, old: Mapping[str, Score], new: Mapping[str, Score]
-) -> Difference | None:
-    name = scale["name"]
-    pairs = {
-        sample: (first, second)
-        for sample in old
-        if (first := _value(old[sample], name)) is not None and (second := _value(new.get(sample), name)) is not None
-    }
-    if not pairs:
-        return None
-    clusters = [new[sample].cluster for sample in pairs]
-    before, after = [first for first, _ in pairs.values()], [second for _, second in pairs.values()]
-    share = (scale["low"], scale["high"]) == (0.0, 1.0)
-    binary = share and all(value in (0.0, 1.0) for value in [*before, *after])
-    gained = sum(1 for first, second in pairs.values() if first < second) if binary else None
-    lost = sum(1 for first, second in pairs.values() if first > second) if binary else None
-    lone = len(set(clusters)) == len(clusters)
-    difference = paired_difference(before, after, clusters, share=share)
-    return Difference(
-        metric=metric,
-        unit=scale["unit"],
-        better=scale["better"],
-        before=mean_interval(before, clusters, share=share),
-        after=mean_interval(after, clusters, share=share),
-        difference=difference,
-        gained=gained,
-        lost=lost,
-        p_value=mcnemar(gained, lost) if gained is not None and lost is not None and lone else None,
-        detectable=smallest_detectable(difference.stderr**2 * difference.n, difference.n) if difference.n > 1 else math.nan,
-        unscored=len(set(old) | set(new)) - len(pairs),
-    )
-
-
-def _value(score: Score | None, name: str) -> float | None:
-    return score.values.get(name) if score is not None and score.values else None
+def _read_first(about: Mapping[str, Any]) -> dict[str, str]:
+    """The name of the metric that each evaluator gives a sample first: its primary one, or the first that is a mean."""
+    found = {}
+    for name, spec in _in_order(about):
+        means = [metric for metric in spec["metrics"] if metric not in spec.get("aggregates", ())]
+        if means:
+            primary = spec.get("primary", name)
+            found[name] = spec["metrics"][primary if primary in means else means[0]]["name"]
+    return found
 
 
 def _side_by_side(
     old: EvalFolder,
     new: EvalFolder,
-    primary: Mapping[str, str],
+    first: Mapping[str, str],
     scores: Mapping[str, Mapping[str, Score]],
     scores_new: Mapping[str, Mapping[str, Score]],
-) -> tuple[SideBySide, ...]:
+) -> Iterator[SideBySide]:
     answers = {row.id: row for row in new.samples()}
-    return tuple(
-        SideBySide(row.id, row.prompt, row, answers[row.id], _verdicts(row.id, primary, scores, scores_new))
-        for row in old.samples()
-        if row.id in answers
-    )
+    for row in old.samples():
+        if row.id in answers:
+            yield SideBySide(row.id, row.prompt, row, answers[row.id], _verdicts(row.id, first, scores, scores_new))
 
 
 def _verdicts(
-    sample: str, primary: Mapping[str, str], old: Mapping[str, Mapping[str, Score]], new: Mapping[str, Mapping[str, Score]]
+    sample: str, first: Mapping[str, str], old: Mapping[str, Mapping[str, Score]], new: Mapping[str, Mapping[str, Score]]
 ) -> dict[str, tuple[float | None, float | None]]:
-    """Primary metric of each evaluator that scored the sample, before and after."""
+    """Each evaluator's first metric of a sample that either run was scored on, before and after."""
     return {
-        evaluator: (_value(scores[sample], primary[evaluator]), _value(new.get(evaluator, {}).get(sample), primary[evaluator]))
-        for evaluator, scores in old.items()
-        if sample in scores
+        evaluator: (value(old.get(evaluator, {}).get(sample), name), value(new.get(evaluator, {}).get(sample), name))
+        for evaluator, name in first.items()
+        if sample in old.get(evaluator, {}) or sample in new.get(evaluator, {})
     }
