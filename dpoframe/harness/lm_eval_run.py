@@ -7,25 +7,21 @@ import logging
 import math
 import random
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dpoframe.errors import DpoframeError
 from dpoframe.harness.backends.base import Backend
-from dpoframe.harness.framing import Framing
 from dpoframe.harness.lm_eval_model import language_model
-from dpoframe.harness.lm_eval_suite import VALUES, LmEvalSuite, metric_class, refused
+from dpoframe.harness.lm_eval_suite import VALUES, LmEvalSuite, TaskMetric, metric_of, refused
 from dpoframe.harness.suite import Prompt, Suite
 from dpoframe.types import Request, Sample
 
 if TYPE_CHECKING:
-    from dpoframe.evaluator import Evaluator
     from dpoframe.harness.run import SuiteResult
     from dpoframe.harness.subject import Progress, Subject
-
-_SHARES = ("acc", "acc_norm", "acc_mutual_info", "exact_match", "em", "f1", "pass@1", "contains")
 
 
 @dataclass(frozen=True)
@@ -34,6 +30,7 @@ class Told(Backend):
 
     samples: Mapping[str, Sample]
     suite: str
+    settings: Mapping[str, Any]
 
     kind: ClassVar[str] = "lm_eval"
 
@@ -47,8 +44,8 @@ class Told(Backend):
         return f"{subject.digest}/{self.suite}"
 
     def described(self) -> dict[str, Any]:
-        """Its kind."""
-        return {"kind": self.kind}
+        """Its kind, and how the task was run."""
+        return {"kind": self.kind, **self.settings}
 
 
 @dataclass(frozen=True)
@@ -79,19 +76,21 @@ def documents(suite: LmEvalSuite, results: Mapping[str, Any]) -> Suite:
     prompts: dict[str, Prompt] = {}
     samples: dict[str, Sample] = {}
     values: dict[str, dict[str, Any]] = {}
+    columns: dict[str, Column] = {}
     for task, rows in results["samples"].items():
-        filters = {row["filter"] for row in rows}
+        several = len({row["filter"] for row in rows}) > 1
         for row in rows:
             name = f"{task}/{row['doc_id']}"
-            known = values.setdefault(name, {})
-            known.update({_metric_id(metric, row["filter"], filters): row[metric] for metric in row["metrics"]})
             if name not in prompts:
                 prompts[name] = Prompt(name, _asked(row), {"task": task, "target": str(row["target"])[:2000]})
                 samples[name] = Sample(name, prompts[name].content, _answered(row))
-    evaluators = _evaluators(suite, results, values)
-    kept = {one.metric for one in evaluators}  # type: ignore[attr-defined]
+            for metric in row["metrics"]:
+                key = f"{metric}/{row['filter']}" if several else metric
+                values.setdefault(name, {})[key] = row[metric]
+                columns.setdefault(key, Column(metric, row["filter"])).values.setdefault(task, []).append(row[metric])
+    evaluators = _evaluators(suite, results, columns)
     for name, sample in samples.items():
-        plain = {metric: _plain(value) for metric, value in values[name].items() if metric in kept}
+        plain = {one.metric: _plain(values[name][one.metric]) for one in evaluators if one.metric in values[name]}
         samples[name] = replace(sample, meta={**sample.meta, VALUES: plain})
     return Documents(
         name=suite.name,
@@ -103,8 +102,7 @@ def documents(suite: LmEvalSuite, results: Mapping[str, Any]) -> Suite:
         samples=1,
         seed=suite.seed,
         evaluators=tuple(evaluators),
-        framing=Framing(),
-        backend=Told(samples, suite.digest()),
+        backend=Told(samples, suite.digest(), suite.settings()),
         source=suite.source,
         origin=suite.digest(),
     )
@@ -166,36 +164,72 @@ def _apart() -> Iterator[None]:
         random.setstate(states[1])
 
 
-def _evaluators(suite: LmEvalSuite, results: Mapping[str, Any], values: Mapping[str, Mapping[str, Any]]) -> list[Evaluator]:
-    """One evaluator a metric. A metric whose figure cannot be formed from what documents were given is named and left out."""
-    names = list(dict.fromkeys(metric for known in values.values() for metric in known))
+@dataclass(frozen=True)
+class Column:
+    """One metric of all documents, by task; `filter` says which reading of the answers it is of."""
+
+    metric: str
+    filter: str
+    values: dict[str, list[Any]] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> int:
+        """Numbers that each document has: 1, the length of its tuples, or 0 where they are no numbers."""
+        every = [value if isinstance(value, list | tuple) else [value] for one in self.values.values() for value in one]
+        widths = {len(value) for value in every}
+        return widths.pop() if len(widths) == 1 and all(_is_number(part) for value in every for part in value) else 0
+
+    @property
+    def share(self) -> bool:
+        """Whether every value is 0 or 1."""
+        return self.parts == 1 and all(value in (0, 1) for one in self.values.values() for value in one)
+
+    def fits(self, form: Callable[[list[Any]], Any], figures: Mapping[str, Any]) -> bool:
+        """Whether `form` makes, of each task's values, the figure that lm-evaluation-harness gave."""
+        try:
+            pairs = [(form(one), figures[task][f"{self.metric},{self.filter}"]) for task, one in self.values.items()]
+            return all(math.isclose(float(mine), float(given), rel_tol=1e-6, abs_tol=1e-9) for mine, given in pairs)
+        except (KeyError, TypeError, ValueError, ArithmeticError):
+            return False
+
+
+def _evaluators(suite: LmEvalSuite, results: Mapping[str, Any], columns: Mapping[str, Column]) -> list[TaskMetric]:
+    """One evaluator a metric. One whose figure cannot be formed again from single documents is named and left out.
+
+    Intervals and comparisons need the figure of any choice of documents, so how it is formed is found out and checked
+    against lm-evaluation-harness's own figure.
+    """
     higher = {metric: better for known in (results.get("higher_is_better") or {}).values() for metric, better in known.items()}
     made = []
-    for name in names:
-        column = [known[name] for known in values.values() if name in known]
-        base, parts = name.partition("/")[0], _parts(column)
-        summarise = None if _is_mean(column) else _aggregation(base)
-        if parts == 0 or (summarise is None and not _is_mean(column)):
-            warnings.warn(
-                f"The metric {name} of {suite.task.task} is no mean of numbers, and is left out.", RuntimeWarning, stacklevel=2
+    for name, column in columns.items():
+        forms = [form for form in (_mean, _aggregation(column.metric)) if form is not None]
+        form = next((form for form in forms if column.parts and column.fits(form, results["results"])), None)
+        if form is None:
+            told = (
+                f"The metric {name} of {suite.task.task} is left out: its figure does not follow from numbers of single documents."
             )
+            warnings.warn(told, RuntimeWarning, stacklevel=2)
             continue
-        share = summarise is None and (base in _SHARES or set(column) <= {0, 1}) and all(0 <= value <= 1 for value in column)
-        made.append(metric_class(name, suite.task.task, parts, higher.get(base), share, summarise))
+        summarise = None if form is _mean else form
+        made.append(metric_of(name, suite.task.task, column.parts, higher.get(column.metric), column.share, summarise))
     if not made:
         raise refused("none of its metrics can be formed from single documents.", suite)
     return made
 
 
-def _parts(column: Sequence[Any]) -> int:
-    """Numbers that each document has: 1, the length of its tuples, or 0 where they are no numbers."""
-    widths = {len(value) if isinstance(value, list | tuple) else 1 for value in column}
-    flat = [part for value in column for part in (value if isinstance(value, list | tuple) else [value])]
-    return widths.pop() if len(widths) == 1 and all(map(_is_number, flat)) else 0
+def _mean(values: Sequence[Any]) -> float:
+    return sum(map(float, values)) / len(values)
 
 
-def _is_mean(column: Sequence[Any]) -> bool:
-    return all(map(_is_number, column))
+def _aggregation(metric: str) -> Callable[[list[Any]], Any] | None:
+    """How lm-evaluation-harness forms a metric's figure; None where it does not say."""
+    from lm_eval.api.registry import get_metric_aggregation
+
+    try:
+        found: Callable[[list[Any]], Any] | None = get_metric_aggregation(metric)
+    except Exception:  # an unknown metric is a task's own
+        return None
+    return found
 
 
 def _is_number(value: Any) -> bool:
@@ -203,21 +237,6 @@ def _is_number(value: Any) -> bool:
         return not isinstance(value, str | list | tuple) and math.isfinite(float(value))
     except (TypeError, ValueError):
         return False
-
-
-def _aggregation(metric: str) -> Any:
-    """How lm-evaluation-harness forms a metric's figure; None where it does not say."""
-    from lm_eval.api.registry import get_metric_aggregation
-
-    try:
-        return get_metric_aggregation(metric)
-    except Exception:  # an unknown metric is a task's own
-        return None
-
-
-def _metric_id(metric: str, name: str, filters: set[str]) -> str:
-    """The metric, and the filter of the answer behind a slash where a task has several."""
-    return metric if len(filters) == 1 else f"{metric}/{name}"
 
 
 def _asked(row: Mapping[str, Any]) -> str:

@@ -94,7 +94,7 @@ def versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class TaskMetric(Evaluator):
-    """A metric that lm-evaluation-harness gave each document. Subclasses made by `metric_class` carry the spec."""
+    """A metric that lm-evaluation-harness gave each document. Subclasses made by `metric_of` carry the spec."""
 
     metric: str = ""
 
@@ -111,7 +111,7 @@ def _part(number: int, count: int) -> str:
     return "value" if count == 1 else f"part{number}"
 
 
-def metric_class(metric: str, task: str, parts: int, higher: bool | None, share: bool, summarise: Any = None) -> Evaluator:
+def metric_of(metric: str, task: str, parts: int, higher: bool | None, share: bool, summarise: Any = None) -> TaskMetric:
     """The evaluator of one metric.
 
     Args:
@@ -119,7 +119,7 @@ def metric_class(metric: str, task: str, parts: int, higher: bool | None, share:
         task: The task, for the description.
         parts: Numbers that a document has of it: 1, or more where the figure is no mean of one (perplexities).
         higher: Whether higher is better; None where the task does not say.
-        share: Whether every value lies between 0 and 1.
+        share: Whether every value is 0 or 1.
         summarise: Makes the figure out of a list of the documents' tuples, where it is no mean.
     """
     better: Literal["higher", "lower"] | None = None if higher is None else ("higher" if higher else "lower")
@@ -135,7 +135,7 @@ def metric_class(metric: str, task: str, parts: int, higher: bool | None, share:
 
     doc = f"{metric} of the task {task}, as lm-evaluation-harness defines it."
     kind = type("TaskMetric", (TaskMetric,), {"spec": spec, "aggregate": aggregate, "__doc__": doc, "__module__": __name__})
-    made: Evaluator = kind(metric=metric)
+    made: TaskMetric = kind(metric=metric)
     return made
 
 

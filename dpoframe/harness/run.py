@@ -73,9 +73,9 @@ def run_suite(
         DataError: The prompts do not suit the model, or `rivals` holds no answers to them.
         MachineError: The folder or the disk does not allow it.
     """
-    if suite.runs_itself:
-        return _foreign(subject, suite, out, base, progress, ranks)
     cut = suite if limit is None else suite.limited(limit)
+    if cut.runs_itself:
+        return _foreign(subject, cut, out, base, progress, ranks)
     limit = None if cut.digest() == suite.digest() else limit
     base, folder = base or subject, EvalFolder(out)
     with claimed(out) if ranks.first else contextlib.nullcontext():
