@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +17,7 @@ from pydantic_core import to_jsonable_python
 
 from dpoframe.checkpoint.durable import reason
 from dpoframe.config.secrets import MASK, masked
-from dpoframe.errors import CheckpointError, MachineError
+from dpoframe.errors import CheckpointError, ConfigError, Fault, MachineError, suggestion
 from dpoframe.modality import Modality
 from dpoframe.plugins import host
 
@@ -90,15 +91,48 @@ def open_model(source: str | Path) -> tuple[Modality, nn.Module]:
     if folder is None:
         modality: Modality = host().get("modality", "text")(model=str(source))
         return modality, modality.build().eval()
+    restored = modality_of(folder)
+    return restored, restored.load(folder).eval()
+
+
+def modality_of(folder: Path, changes: Mapping[str, Any] | None = None) -> Modality:
+    """The modality that an exported folder records; no weights are read.
+
+    Args:
+        folder: The exported folder.
+        changes: Fields of the modality to set to other values.
+
+    Raises:
+        CheckpointError: the record cannot be read.
+        ConfigError: a change names no field of the modality, or gives one a value that it does not take.
+    """
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         kind = host().get("modality", record["modality"])
-        restored: Modality = TypeAdapter(kind).validate_python(
-            {key: value for key, value in record["fields"].items() if value != MASK}  # a secret: its default, or the environment's
-        )
+        # A secret: its default, or the environment's.
+        fields = {key: value for key, value in record["fields"].items() if value != MASK}
+        restored: Modality = TypeAdapter(kind).validate_python(fields)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
         raise CheckpointError(f"{folder / RECORD} cannot be read, so the model cannot be opened: {error}") from error
-    return restored, restored.load(folder).eval()
+    return made_of(kind, {**fields, **changes}) if changes else restored
+
+
+def made_of(kind: type[Modality], fields: Mapping[str, Any]) -> Modality:
+    """A modality from its fields as a person gave them; ConfigError with every fault."""
+    try:
+        made: Modality = TypeAdapter(kind).validate_python(dict(fields))
+    except ValidationError as error:
+        known = getattr(kind, "__dataclass_fields__", {})
+        faults = [_fault(detail, known) for detail in error.errors(include_url=False)]
+        raise ConfigError(f"These settings do not suit the modality {kind.__name__}:", faults) from error
+    return made
+
+
+def _fault(detail: Any, known: Iterable[str]) -> Fault:
+    where = str(detail["loc"][0]) if detail["loc"] else ""
+    if detail["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return Fault(f"modality.{where}", "no such key.", suggestion(where, known))
+    return Fault(f"modality.{where}".rstrip("."), str(detail["msg"]))
 
 
 def model_folder(source: Path) -> Path | None:

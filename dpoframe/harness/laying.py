@@ -72,6 +72,11 @@ def rivals_of(suite: Suite, base: Path | None) -> dict[str, str]:
     return made
 
 
+def rows_of(work: Work, plan: Plan) -> Iterator[Row]:
+    """The answers as they are, in the order of the suite."""
+    return (row for _, row in _answers(work, plan, Weights(), {}))
+
+
 def _laid(cluster: str, row: Row, needs: Sequence[Need]) -> tuple[str, str, str, dict[str, str]]:
     """Id, cluster, line and what each need's evaluators see."""
     seen: dict[str, str] = {need: digest("seen", asdict(seen_by(row, need))) for need in needs}

@@ -62,11 +62,9 @@ def launched(devices: int = 1) -> Iterator[tuple[Ranks, torch.device]]:
     Raises:
         ConfigError: there are not that many devices, or an outer launcher started another number of processes.
     """
-    import torch
-
     outer = _outer()
     if devices == 1 and outer is None:
-        yield ALONE, torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        yield ALONE, own_device()
         return
     if outer is not None and devices not in (1, math.prod(outer)):
         raise ConfigError(f"--devices is {devices}, and the launcher started {math.prod(outer)} processes. Leave --devices out.")
@@ -77,6 +75,13 @@ def launched(devices: int = 1) -> Iterator[tuple[Ranks, torch.device]]:
         yield Ranks(fabric.global_rank, fabric.world_size, _wait), fabric.device
     finally:
         _end()
+
+
+def own_device() -> torch.device:
+    """Where a process that is alone computes."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _outer() -> tuple[int, int] | None:
