@@ -11,7 +11,7 @@ import socket
 import threading
 import urllib.parse
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +22,8 @@ from dpoframe.errors import MissingExtraError
 from dpoframe.reporter import Reporter, ReporterSession, RunInfo
 
 CONNECT_SECONDS = 3.0
+ROWS = 500
+"""Rows of a table; W&B's own pages bear no more."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Wandb(Reporter):
         except ImportError as error:
             raise MissingExtraError("The reporter wandb", "wandb", "pip install 'dpoframe[wandb]'") from error
 
+        mode, model = chosen_mode(self.mode), f"{plain(run.name) or 'model'}:{version_of(run)}"
         settings = wandb.Settings(init_timeout=self.timeout, console="off", silent=True, x_disable_stats=True, x_disable_meta=True)
         opened = wandb.init(
             project=self.project,
@@ -62,27 +65,37 @@ class Wandb(Reporter):
             group=self.group or run.name,
             job_type=run.job,
             tags=list(self.tags),
-            config={**run.recipe, "environment": dict(run.environment)},
+            config={**run.recipe, "environment": dict(run.environment), "model_artifact": model},
             dir=os.environ.get("WANDB_DIR") or str(run.folder),
-            id=hashlib.blake2b(f"{run.folder.resolve()} {run.job}".encode(), digest_size=8).hexdigest(),
+            id=id_of(run, run.job),
             resume="allow",
             reinit="create_new",
-            mode=chosen_mode(self.mode),
+            mode=mode,
             settings=settings,
         )
-        return WandbSession(opened, self.log_model, self.timeout)
+        return WandbSession(opened, self.log_model, self.timeout, model)
 
 
 @dataclass
 class WandbSession(ReporterSession):
-    """An open W&B run. Rows carry their own step, so that rows out of order are not dropped."""
+    """An open W&B run. Rows carry their own step, so that rows out of order are not dropped.
+
+    Attributes:
+        run: W&B's own object.
+        log_model: Whether the model goes along.
+        timeout: Seconds that anything which waits for the server may take.
+        model: Name and alias of the artifact of the run's model.
+    """
 
     run: Any
     log_model: bool
     timeout: float
+    model: str = ""
 
     def __post_init__(self) -> None:
         self.run.define_metric("step")
+        for stage in ("train", "validation", "eval"):
+            self.run.define_metric(f"{stage}/*", step_metric="step")
         self.run.define_metric("*", step_metric="step")
 
     def log(self, row: Mapping[str, Any]) -> None:
@@ -92,41 +105,92 @@ class WandbSession(ReporterSession):
         self.run.log({**named, "step": row["step"]})
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """A table of samples."""
+        """A table of samples, of which at most `ROWS` go along."""
         import wandb
 
-        self.run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+        self.run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows[:ROWS]])})
 
     def summary(self, values: Mapping[str, Any]) -> None:
-        """Final figures."""
-        self.run.summary.update(dict(values))
+        """Final figures; a figure with parts (`value`, `ci_low`, `ci_high`, `n`) gets a column for each."""
+        flat: dict[str, Any] = {}
+        for name, value in values.items():
+            flat |= {f"{name}/{part}": one for part, one in value.items()} if isinstance(value, Mapping) else {name: value}
+        self.run.summary.update(flat)
 
     def artifact(self, kind: str, name: str, path: Path) -> None:
-        """A folder or file, as a versioned artifact."""
+        """A folder or file, as a versioned artifact.
+
+        A model's carries an alias of its run. A report takes the evaluations that lie beside it along, as one artifact of type
+        `evaluation`, which is linked to the model it is of.
+        """
         import wandb
 
         if kind == "model" and not self.log_model:
             return
-        made = wandb.Artifact(re.sub(r"[^\w.-]", "-", name) or kind, type=kind)
-        if path.is_dir():
-            made.add_dir(str(path))
+        if kind == "report":
+            made = wandb.Artifact(plain(name) or kind, type="evaluation", metadata={"model_artifact": self.model})
+            for file in evaluation_files(path):
+                made.add_file(str(file), name=file.relative_to(path.parent).as_posix())
+            self._link()
         else:
-            made.add_file(str(path))
-        self.run.log_artifact(made)
+            made = wandb.Artifact(plain(name) or kind, type=kind)
+            made.add_dir(str(path)) if path.is_dir() else made.add_file(str(path))
+        self.run.log_artifact(made, aliases=["latest", self.model.rpartition(":")[2]] if kind == "model" else None)
+
+    def _link(self) -> None:
+        """Says that this run used the model. Offline, or where the server does not know it, the metadata alone says so."""
+        if not self.log_model or self.run.offline:
+            return
+
+        def use() -> None:
+            # The server may not have the model (its upload was cut off), and that is no reason to fail.
+            with contextlib.suppress(Exception):
+                self.run.use_artifact(self.model, type="model")
+
+        within(self.timeout, use)
 
     def finish(self, status: str) -> None:
         """Closes the run. What cannot be uploaded in time stays on disk for `wandb sync`."""
         self.run.summary["status"] = status
-        closing = threading.Thread(target=self.run.finish, kwargs={"exit_code": int(status != "finished")}, daemon=True)
-        closing.start()
-        closing.join(self.timeout)
-        if closing.is_alive():
+        if not within(self.timeout, lambda: self.run.finish(exit_code=int(status != "finished"))):
             warnings.warn(
                 f"W&B has not finished uploading after {self.timeout:.0f} s; the files stay in {self.run.dir}. "
                 "Upload them with `wandb sync`.",
                 RuntimeWarning,
                 stacklevel=2,
             )
+
+
+def within(seconds: float, act: Callable[[], Any]) -> bool:
+    """Whether `act` came to its end in time; if not it goes on in a thread that the process does not wait for."""
+    acting = threading.Thread(target=act, daemon=True)
+    acting.start()
+    acting.join(seconds)
+    return not acting.is_alive()
+
+
+def evaluation_files(page: Path) -> list[Path]:
+    """A report, and the exports of the evaluations beside it: no stores, which hold the same once more."""
+    found = [page]
+    for suites in (page.parent / "eval", page.parent / "base" / "eval"):
+        inside = (file for file in sorted(suites.rglob("*")) if file.is_file())
+        found += [file for file in inside if not {"store", "cache"} & set(file.relative_to(suites).parts) and file.name[:1] != "."]
+    return found
+
+
+def id_of(run: RunInfo, job: str) -> str:
+    """The id of a job of a run folder: the same whenever it goes on."""
+    return hashlib.blake2b(f"{run.folder.resolve()} {job}".encode(), digest_size=8).hexdigest()
+
+
+def version_of(run: RunInfo) -> str:
+    """The alias under which the model of this very run is found again."""
+    return f"run-{id_of(run, 'train')}"
+
+
+def plain(name: str) -> str:
+    """A name as artifacts may have it."""
+    return re.sub(r"[^\w.-]", "-", name)
 
 
 def chosen_mode(wanted: str) -> Any:

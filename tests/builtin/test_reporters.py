@@ -15,7 +15,7 @@ import pytest
 
 from dpoframe import Reporter, ReporterSession, RunInfo
 from dpoframe.builtin.lightning_loggers import Csv, Tensorboard
-from dpoframe.builtin.wandb import Wandb, answers, chosen_mode
+from dpoframe.builtin.wandb import Wandb, WandbSession, answers, chosen_mode, version_of
 from dpoframe.train.reporting import Reporters
 
 ROWS = [
@@ -55,15 +55,20 @@ def report(reporter: Reporter, info: RunInfo) -> None:
     session.finish("finished")
 
 
+def inspected(folder: Path) -> tuple[list[dict[str, Any]], str]:
+    """The records of the one offline run in a folder, as W&B's own reader gives them."""
+    (run,) = (folder / "wandb").glob("offline-run-*")
+    words = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(run)]
+    read = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True).stdout
+    return [json.loads(line) for line in read.splitlines()], read
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:wandb")  # its own use of pydantic
 def test_wandb_writes_offline_what_its_own_reader_reads(info: RunInfo, wandb_folders: None) -> None:
     """Config, rows under their own step, table, artifact and summary are in the run's file; the secret is not."""
     pytest.importorskip("wandb")
     report(Wandb(project="trials", mode="offline", tags=("a",)), info)
-    (run,) = (info.folder / "wandb").glob("offline-run-*")
-    words = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(run)]
-    read = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True).stdout
-    records = [json.loads(line) for line in read.splitlines()]
+    records, read = inspected(info.folder)
     (head,) = (record["run"] for record in records if record["type"] == "run")
     assert head["config"]["update"]["seed"] == 3
     assert head["config"]["update"]["modality"]["hub_token"] == "***"
@@ -72,9 +77,92 @@ def test_wandb_writes_offline_what_its_own_reader_reads(info: RunInfo, wandb_fol
     assert [item["step"] for item in items if "train/loss" in item] == [0, 1]
     assert [item["validation/loss"] for item in items if "validation/loss" in item] == [0.5]
     assert any(item.get("answers._type") == "table-file" for item in items)
+    metrics = [record["metric"] for record in records if record["type"] == "metric"]
+    assert any(one.get("glob_name") == "eval/*" and one.get("step_metric") == "step" for one in metrics), metrics
     assert '"step_metric":"step"' in read
     assert "my-model" in read
     assert '"accuracy":0.75' in read
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:wandb")  # its own use of pydantic
+def test_wandb_evaluation_is_a_run_of_the_same_group(info: RunInfo, wandb_folders: None) -> None:
+    """Its job is eval, its figures have their own step, interval and n, and its one artifact names the version of the model."""
+    pytest.importorskip("wandb")
+    for part in ("eval/small/store", "base/eval/small"):
+        (info.folder / part).mkdir(parents=True)
+    for file in ("report.html", "eval/small/results.json", "eval/small/store/rank-0.sqlite", "base/eval/small/results.json"):
+        (info.folder / file).write_text(file)
+    session = Wandb(mode="offline").start(replace(info, job="eval"))
+    for step, value in ((12, 0.75), (0, 0.5)):  # out of order, as the base's may come after
+        session.log({"step": step, "stage": "eval/small", "finished": value})
+    session.table("samples/small", ["prompt"], [[f"p{number}"] for number in range(ROWS_GIVEN)])
+    session.summary({"eval/small/finished": {"value": 0.75, "ci_low": 0.5, "ci_high": 0.9, "n": 40}})
+    session.artifact("report", "trial-report", info.folder / "report.html")
+    session.finish("finished")
+    records, read = inspected(info.folder)
+    (head,) = (record["run"] for record in records if record["type"] == "run")
+    assert (head["job_type"], head["run_group"]) == ("eval", "trial")
+    model = f"trial:{version_of(info)}"
+    assert head["config"]["update"]["model_artifact"] == model
+    items = [record["history"]["item"] for record in records if record["type"] == "history"]
+    assert [(item["step"], item["eval/small/finished"]) for item in items if "eval/small/finished" in item] == [
+        (12, 0.75),
+        (0, 0.5),
+    ]
+    assert [item["samples/small.nrows"] for item in items if "samples/small.nrows" in item] == [500]
+    for part, value in (("value", 0.75), ("ci_low", 0.5), ("ci_high", 0.9), ("n", 40)):
+        assert f'"eval/small/finished/{part}":{value}' in read
+    (artifact,) = (record["artifact"] for record in records if record["type"] == "artifact" and "trial-report" in str(record))
+    assert artifact["type"] == "evaluation"
+    assert model in json.dumps(artifact)
+    names = sorted(one["path"] for one in artifact["manifest"]["contents"])
+    assert names == ["base/eval/small/results.json", "eval/small/results.json", "report.html"]
+
+
+ROWS_GIVEN = 800
+
+
+class FakeRun:
+    """Stands for an online W&B run whose server is slow, or refuses."""
+
+    offline = False
+    dir = "somewhere"
+
+    def __init__(self, use: Any) -> None:
+        self.use, self.used, self.logged = use, [], []
+
+    def define_metric(self, *args: Any, **options: Any) -> None:
+        """Takes a definition."""
+
+    def use_artifact(self, name: str, **options: str) -> None:
+        """Does what the test wants."""
+        self.used.append((name, options))
+        self.use()
+
+    def log_artifact(self, made: Any, aliases: Any = None) -> None:
+        """Remembers the artifact."""
+        self.logged.append((made.name, made.type, aliases))
+
+
+def refuse() -> None:
+    """A server that does not know the artifact."""
+    raise ValueError("no such artifact")
+
+
+@pytest.mark.parametrize("use", [lambda: None, refuse, lambda: time.sleep(5)])
+def test_wandb_links_the_evaluation_to_its_model(use: Any, info: RunInfo, wandb_folders: None) -> None:
+    """The evaluation's run uses the very model of the run; a server that refuses or hangs costs no more than the limit."""
+    pytest.importorskip("wandb")
+    (info.folder / "report.html").write_text("page")
+    run = FakeRun(use)
+    session = WandbSession(run, log_model=True, timeout=0.5, model=f"trial:{version_of(info)}")
+    before = time.monotonic()
+    session.artifact("report", "trial-report", info.folder / "report.html")
+    assert time.monotonic() - before < 3
+    assert run.used == [(f"trial:{version_of(info)}", {"type": "model"})]
+    assert run.logged == [("trial-report", "evaluation", None)]
+    session.artifact("model", "trial", info.folder / "report.html")
+    assert run.logged[1] == ("trial", "model", ["latest", version_of(info)])
 
 
 def test_wandb_is_offline_without_a_key_or_a_network(wandb_folders: None, monkeypatch: pytest.MonkeyPatch) -> None:
