@@ -40,6 +40,7 @@ from dpoframe.train.reference import CachedReference, make_reference
 from dpoframe.train.reporting import Reporting
 from dpoframe.train.saving import Saving
 from dpoframe.train.schedule import total_steps
+from dpoframe.train.sizes import require_a_pair_each
 from dpoframe.train.watch import Watch, warn
 
 
@@ -109,6 +110,7 @@ def fit(
     pairs = load_pairs(recipe.data, known, modality, seed=recipe.seed)
     if resume:
         pairs.require_same(folder.path)
+    require_a_pair_each(recipe.trainer, pairs)
     with folder.claimed() if is_first_rank() else nullcontext():
         info = open_folder(folder, recipe, known, pairs)
         torch.manual_seed(recipe.seed)  # what is made fresh in the model (an adapter) follows from the seed
@@ -162,10 +164,6 @@ class Run:
         module, data = self.module(), data_module(self.recipe, self.modality, self.loss, self.pairs)
         with quiet():
             trainer = make_trainer(section, self.steps, bool(self.pairs.validation), self.callbacks(module, data))
-        if trainer.world_size > section.batch_size:
-            raise ConfigError(
-                f"trainer.batch_size is {section.batch_size}, less than the {trainer.world_size} ranks: each needs a pair."
-            )
         checkpoint = self.checkpoint() if resume else None
         try:
             with quiet():

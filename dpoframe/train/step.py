@@ -13,7 +13,6 @@ from torch import Tensor
 
 from dpoframe.data.batching import PairBatch, StepBatch
 from dpoframe.data.sampler import share
-from dpoframe.errors import ConfigError
 from dpoframe.loss import Loss
 from dpoframe.modality import GradientHint
 from dpoframe.types import PairScores, Scores
@@ -69,9 +68,7 @@ def gather(columns: Columns, pairs: int, strategy: Any) -> Columns:
 
 
 def no_pairs(others: Sequence[Columns], device: torch.device) -> Columns:
-    """Columns of a rank that has no share in the last validation step, named as those before."""
-    if not others:
-        raise ConfigError("There are fewer validation pairs than ranks. Give more of them, or none.")
+    """Columns of a rank that has no share in the last validation step, named as those before; in the first every rank has one."""
     return {name: torch.zeros(0, device=device) for name in others[-1]}
 
 
