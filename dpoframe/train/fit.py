@@ -40,7 +40,7 @@ from dpoframe.train.reference import CachedReference, make_reference
 from dpoframe.train.reporting import Reporting
 from dpoframe.train.saving import Saving
 from dpoframe.train.schedule import total_steps
-from dpoframe.train.sizes import require_a_pair_each
+from dpoframe.train.sizes import repetition, require_a_pair_each
 from dpoframe.train.watch import Watch, warn
 
 
@@ -139,7 +139,7 @@ def open_folder(folder: RunFolder, recipe: Recipe, host: PluginHost, pairs: Load
     if is_first_rank():
         folder.create(recipe, found)
         pairs.write(folder.path)
-        for message in pairs.warnings:
+        for message in filter(None, [*pairs.warnings, repetition(recipe.trainer.batch_size, len(pairs.train))]):
             warn(message)
     return RunInfo(folder.path, recipe.name, recipe.to_dict(), found)
 

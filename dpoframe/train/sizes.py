@@ -26,6 +26,18 @@ def require_a_pair_each(section: TrainerSection, pairs: LoadedPairs) -> None:
         raise ConfigError(f"The run has {ranks} ranks, and each needs a pair:", faults)
 
 
+def repetition(size: int, pairs: int) -> str:
+    """What a person should know where a step of `size` pairs is larger than the training set; empty where it is not."""
+    if size <= pairs:
+        return ""
+    least, most = size // pairs, -(-size // pairs)
+    times = f"{most}" if least == most else f"{least} or {most}"
+    return (
+        f"trainer.batch_size is {size:,}, but the training set has {counted(pairs)}: a step holds each {times} times. "
+        f"Lower trainer.batch_size to {pairs:,} or less, or give more pairs."
+    )
+
+
 def counted(pairs: int) -> str:
     """A number of pairs in words."""
     return "1 pair" if pairs == 1 else f"{pairs:,} pairs"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from dpoframe import ConfigError
 from dpoframe.testing.toy import ToyModality
+from dpoframe.train.sizes import repetition
 
 RANKS = ("trainer.devices=3", "trainer.strategy=ddp_fork")
 
@@ -36,3 +38,22 @@ def test_a_pair_for_each_rank_is_enough(run: Any, look: Any) -> None:
     changes = ("data.validation=2", "trainer.devices=2", "trainer.strategy=ddp_fork")
     alone, two = run("alone", "data.validation=2"), run("two", *changes)
     assert look.rows(two, "validation")[0] == pytest.approx(look.rows(alone, "validation")[0], rel=1e-9)
+
+
+def test_a_step_larger_than_the_set_is_told_once(run: Any) -> None:
+    """Where a step must repeat pairs, one warning says how many there are and how often each stands in a step."""
+    with pytest.warns(RuntimeWarning, match="is 8, but the training set has 3 pairs: a step holds each 2 or 3 times") as told:
+        run("small", "data.count=3")
+    assert len([one for one in told if "batch_size" in str(one.message)]) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run("whole", "data.count=8")
+
+
+@pytest.mark.parametrize(
+    ("size", "pairs", "told"), [(8, 8, ""), (8, 9, ""), (8, 4, "4 pairs: a step holds each 2 times."), (9, 1, "1 pair: ")]
+)
+def test_how_often_a_step_repeats(size: int, pairs: int, told: str) -> None:
+    """Nothing is said of a step that the set fills; else the counts are those of size positions over so many pairs."""
+    assert told in repetition(size, pairs)
+    assert bool(repetition(size, pairs)) == bool(told)
