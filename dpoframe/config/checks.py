@@ -14,19 +14,23 @@ from dpoframe.config.secrets import MASK
 from dpoframe.config.sections import Part, ReferenceSection, TrainerSection, WeightedLoss
 from dpoframe.errors import ConfigError, Fault, suggestion
 
-_OURS = frozenset(
+# What the run itself decides, beside the keys of the trainer section: under `trainer.lightning` it would break the run.
+OWN = frozenset(
     (
         "logger",
         "callbacks",
         "default_root_dir",
         "use_distributed_sampler",
         "enable_checkpointing",
+        "enable_progress_bar",
         "check_val_every_n_epoch",
         "val_check_interval",
+        "num_sanity_val_steps",
         "log_every_n_steps",
         "reload_dataloaders_every_n_epochs",
         "fast_dev_run",
         "limit_train_batches",
+        "limit_val_batches",
         "overfit_batches",
     )
 )
@@ -153,10 +157,10 @@ def _check_lightning(build: Assembly, trainer: TrainerSection) -> None:
         path: KeyPath = ("trainer", "lightning", key)
         if key in own:
             build.fault(path, "is a key of the trainer section itself.", f"Write trainer.{key}.")
-        elif key in _OURS:
+        elif key in OWN:
             build.fault(path, "is set by dpoframe.", "A plugin's dpoframe_callbacks adds callbacks; reporters add loggers.")
         elif key not in known:
-            build.fault(path, "is no argument of lightning.Trainer.", suggestion(key, known - own - _OURS))
+            build.fault(path, "is no argument of lightning.Trainer.", suggestion(key, known - own - OWN))
 
 
 def refuse(build: Assembly) -> None:

@@ -12,14 +12,8 @@ from lightning.pytorch.callbacks import Callback
 
 from dpoframe.checkpoint import DurableCheckpointIO
 from dpoframe.config.sections import TrainerSection
-from dpoframe.errors import ConfigError, Fault, MachineError, suggestion
+from dpoframe.errors import ConfigError, MachineError
 
-# What the run itself decides; under `trainer.lightning` they would break it.
-OWN = {
-    "max_steps", "max_epochs", "accumulate_grad_batches", "gradient_clip_val", "use_distributed_sampler", "check_val_every_n_epoch",
-    "val_check_interval", "enable_checkpointing", "num_sanity_val_steps", "enable_progress_bar", "precision", "devices",
-    "accelerator", "strategy", "num_nodes", "fast_dev_run", "limit_train_batches", "overfit_batches",
-}  # fmt: skip
 # Said of every run here, and wrong here: steps are large and workers a choice; the loop's own checkpointing is off.
 NOISE = (
     ".*does not have many workers.*",
@@ -35,19 +29,17 @@ def make_trainer(section: TrainerSection, steps: int, validates: bool, callbacks
     """The trainer of a run: counts optimizer steps, and leaves sampling, logging and checkpoints to dpoframe.
 
     Args:
-        section: The recipe's `trainer`; its key `lightning` holds further arguments.
+        section: The recipe's `trainer`; its key `lightning` holds further arguments, which loading the recipe has checked.
         steps: Optimizer steps of the run.
         validates: Whether there are validation pairs.
         callbacks: Of the run, its plugins' among them.
     """
     extra = dict(section.lightning)
-    if taken := sorted(OWN & set(extra)):
-        faults = [Fault(f"trainer.lightning.{name}", "is set by dpoframe.", suggestion(name, vars(section))) for name in taken]
-        raise ConfigError("Some arguments of lightning.Trainer cannot be given here:", faults)
     plugins = [DurableCheckpointIO(), *extra.pop("plugins", [])]
-    defaults = {"logger": False, "enable_model_summary": False}
+    extra.setdefault("enable_model_summary", False)
     try:
         return lightning.Trainer(
+            logger=False,
             max_steps=steps,
             max_epochs=-1,
             val_check_interval=section.validate_every or steps + 1,
@@ -64,7 +56,7 @@ def make_trainer(section: TrainerSection, steps: int, validates: bool, callbacks
             num_nodes=section.num_nodes,
             plugins=plugins,
             callbacks=list(callbacks),
-            **{**defaults, **extra},
+            **extra,
         )
     except (TypeError, ValueError, lightning.fabric.utilities.exceptions.MisconfigurationException) as error:
         raise ConfigError(f"lightning.Trainer does not accept the recipe's trainer section: {error}") from error
