@@ -57,12 +57,15 @@ class LmEvalSuite(Suite):
 
     def digest(self) -> str:
         """Digest of the task's name and settings and of lm-evaluation-harness's version, which fixes what the task asks."""
-        parts = {name: value for name, value in vars(self.task).items() if name != "batch_size"}
         own = self.task_file
-        content = own.read_text(encoding="utf-8") if own else ""
-        return digest_of(
-            {"name": self.name, "system": self.framing.system, "seed": self.seed, **parts, **versions(), "file": content}
-        )
+        content = own.read_text(encoding="utf-8") if own and own.is_file() else ""
+        whole = {"name": self.name, "system": self.framing.system, "seed": self.seed, "file": content}
+        return digest_of({**whole, **self.settings(), **versions()})
+
+    def settings(self) -> dict[str, Any]:
+        """The keys that decide figures, without places on this machine."""
+        kept = {name: value for name, value in vars(self.task).items() if name not in ("batch_size", "include")}
+        return {**kept, "task": self.task_file.name} if self.task_file else kept
 
     @property
     def task_file(self) -> Path | None:
