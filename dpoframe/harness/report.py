@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dpoframe.checkpoint.durable import durable, reason
-from dpoframe.errors import ConfigError, Fault, MachineError
+from dpoframe.errors import ConfigError, MachineError
+from dpoframe.harness.gate import Gate, Judgement, judge, load_gate
 from dpoframe.harness.page.reading import BASE, Material, read
 from dpoframe.harness.page.rendering import render
 from dpoframe.harness.page.words import lead_sentence
-
-if TYPE_CHECKING:
-    from dpoframe.harness.gate import Judgement
 
 __all__ = ["BASE", "PAGE", "lead_sentence", "place_of", "report"]
 
@@ -39,8 +36,9 @@ def report(run: Path | Sequence[Path], out: Path | None = None, gate: Path | Non
     # The cheap check first: reading and comparing may take a minute.
     if page.is_dir():
         raise MachineError(f"{page} is a folder. Give the page's file with --out, for example {page / PAGE}.")
+    rules = load_gate(gate) if gate is not None else None
     material = read(paths)
-    text = render(material, judged(gate, material) if gate is not None else None)
+    text = render(material, judged(rules, material) if rules is not None else None)
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -55,13 +53,8 @@ def place_of(paths: Sequence[Path]) -> Path:
     return paths[0] / PAGE if len(paths) == 1 else Path(PAGE)
 
 
-def judged(gate: Path, material: Material) -> Judgement:
+def judged(gate: Gate, material: Material) -> Judgement:
     """What a gate says of all comparisons of a page."""
-    from dpoframe.harness.gate import judge, load_gate
-
-    comparisons = [one for part in material.parts for one in part.comparisons]
-    if any(len(part.comparisons) != 1 for part in material.parts):
-        raise ConfigError(
-            f"The gate {gate} cannot judge this report.", [Fault("", "A gate judges one model against one base.", "Give two runs.")]
-        )
-    return judge(load_gate(gate), comparisons)
+    if any(len(part.comparisons) > 1 for part in material.parts):
+        raise ConfigError(f"{gate.name} judges one model against one base, and this report has more. Give two runs.")
+    return judge(gate, [one for part in material.parts for one in part.comparisons])

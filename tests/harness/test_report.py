@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dpoframe.errors import DataError, MachineError
+from dpoframe.errors import ConfigError, DataError, MachineError
 from dpoframe.harness import compare, report
 from dpoframe.harness.charts import number
 from dpoframe.harness.page import answers, findings
@@ -48,10 +48,10 @@ EVALUATORS = {
         "about": "A judge.",
         "needs": "response",
         "primary": "judge",
-        "aggregates": ["judge/longer_wins"],
         "metrics": {
             "judge": scale("win_rate", 0.0, 1.0, "share", "higher"),
-            "judge/longer_wins": scale("longer_wins", 0.0, 1.0, "share", None),
+            "judge/null": scale("null", 0.0, 1.0, "share", None),
+            "judge/longer": scale("longer", 0.0, 1.0, "share", None),
         },
     },
     "length": {
@@ -88,7 +88,7 @@ def written(tmp_path: Path) -> Callable[..., Path]:
             )
         mean = sum(hit) / len(hit)
         figures = {"value": mean, "ci_low": mean - 0.1, "ci_high": mean + 0.1, "stderr": 0.05, "n": len(hit), "unscored": 0}
-        metrics = dict.fromkeys(("hits", "judge", "judge/longer_wins", "length"), figures)
+        metrics = dict.fromkeys(("hits", "judge", "judge/null", "judge/longer", "length"), figures)
         manifest = {
             "suite": suite, "suite_version": "7", "suite_digest": "ab" * 16, "description": "Says things.",
             "model": f"model of {place}",
@@ -228,9 +228,10 @@ def test_failures_controls_and_provenance(run: Path) -> None:
     assert failed.count("the judge said &lt;script&gt;") == 2  # one for each model
     assert "judge on 1 sample." in failed
     controls = sections(text, "Controls")
-    assert "judge (longer wins)" in controls
-    assert findings.CONTROLS["longer_wins"] in controls
-    assert "longer wins" not in sections(text, "What changed")
+    for name in ("null", "longer"):
+        assert f"judge ({name})" in controls
+        assert findings.CONTROLS[name] in controls
+        assert f"judge ({name})" not in sections(text, "What changed")
     origin = sections(text, "Provenance")
     for value in (
         "version 7",
@@ -257,6 +258,39 @@ def test_an_evaluation_alone(written: Callable[..., Path], tmp_path: Path) -> No
         assert "Paired differences" not in text
         assert text.index("<h3>Missed ") < text.index("<h3>Met ")
         assert "model of lone/eval/small" in text
+
+
+def test_a_win_rate_is_held_against_one_half(run: Path) -> None:
+    """A win rate that only the aligned model has, being against the base's answers, is told as a difference from 0.50."""
+    for place, n in (("base/eval/small", 0), ("eval/small", 5)):
+        for name in ("manifest.json", "results.json"):
+            file = run / place / name
+            content = json.loads(file.read_text())
+            if name == "manifest.json":
+                content["evaluators"]["judge"]["needs"] = "rival"
+                content["rivals"] = "aa" * 16
+            else:
+                content["metrics"]["judge"] = {"value": 0.7, "ci_low": 0.6, "ci_high": 0.8, "stderr": 0.05, "n": n, "unscored": 0}
+            file.write_text(json.dumps(content))
+        scores = [json.loads(line) for line in (run / place / "scores.jsonl").read_text().splitlines()]
+        kept = [one for one in scores if one["evaluator"] != "judge" or n]
+        (run / place / "scores.jsonl").write_text("".join(json.dumps(one) + "\n" for one in kept))
+    text = report(run).read_text()
+    assert "Against the base&#39;s answers it wins 0.70 (0.60 to 0.80)." in text
+    assert '+0.20</span> <span class="ci">+0.10 to +0.30' in sections(text, "What changed")
+
+
+def test_a_gate_judges_in_the_page(run: Path, tmp_path: Path) -> None:
+    """With a gate file the page says the gate's verdict, each row's, and why; of more than two models there is none."""
+    gate = tmp_path / "gate.yaml"
+    gate.write_text("gate:\n- {suite: small, metric: hits, margin: 0.02}\n- {suite: small, metric: length, at_most: 100}\n")
+    text = report(run, gate=gate).read_text()
+    section = text.partition('<section id="gate">')[2].partition("</section>")[0]
+    assert re.findall(r"</span> (PASS|FAIL|INCONCLUSIVE)<", section) == ["INCONCLUSIVE", "INCONCLUSIVE", "PASS"]
+    assert "not worse by 0.02 or more" in section
+    with pytest.raises(ConfigError, match="Give two runs"):
+        report([run, run / "base", run], tmp_path / "x.html", gate)
+    assert "Gate" not in report(run).read_text()
 
 
 def test_several_runs(written: Callable[..., Path], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpoframe.harness.folder import NOT_APPLICABLE
+from dpoframe.harness.limits import NO_RIVAL
 from dpoframe.harness.page.reading import Evaluation, Part
 from dpoframe.harness.page.words import count
 from dpoframe.harness.stats import Interval
@@ -15,12 +16,21 @@ REASONS = 40
 """Rows of the list of failures; samples named in a row are at most `NAMED`."""
 NAMED = 5
 
+SILENT = (NOT_APPLICABLE, NO_RIVAL)
+"""Reasons that are no failure: there was nothing to score."""
+
 CONTROLS = {
-    "null_answer": "One constant answer against the base's. A judge that lets it win is not reading.",
-    "longer_wins": "How often the longer answer won, whichever side wrote it. Near 1: the judge rewards length.",
-    "self_against_self": "The same answer on both sides. Far from one half: the judge favours a place.",
+    "null": "How often one constant answer wins. It should lose nearly always: a judge that lets it win can be fooled.",
+    "self": "The answer against itself: how often the first place wins. A sound judge gives 0.50.",
+    "longer": "How often the longer of two answers wins. Far above 0.50 the judge may be rewarding length.",
+    "by_length": "The win rate, had the longer answer always won. Where the win rate is no higher, length may explain it.",
+    "consistent": "How often both orders name one answer. The rest are ties of the judge's own making.",
+    "first": "How often the first place wins over both orders. 0.50 where the place does not matter.",
 }
-"""Figures that test a judge rather than a model, and how each reads."""
+"""Figures that test a judge rather than a model, by the name of the metric, and how each reads."""
+
+TELLING = {"null", "self"}
+"""Controls that an evaluator must have one of for its other metrics to be taken for controls, whatever their names."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,7 @@ def failures(part: Part) -> list[Failure]:
     found: dict[tuple[str, str, str], list[str]] = {}
     for one in part.evaluations:
         for score in one.folder.scores():
-            if score.values is None and score.reason != NOT_APPLICABLE:
+            if score.values is None and score.reason not in SILENT:
                 found.setdefault((one.label, score.evaluator, score.reason), []).append(score.id)
     return [Failure(*key, len(samples), tuple(samples[:NAMED])) for key, samples in found.items()]
 
@@ -68,7 +78,7 @@ def not_applicable(part: Part) -> list[tuple[str, int]]:
     """(evaluator, samples) that an evaluator had nothing to say of, on the last model."""
     found: dict[str, int] = {}
     for score in part.last.folder.scores():
-        if score.values is None and score.reason == NOT_APPLICABLE:
+        if score.values is None and score.reason in SILENT:
             found[score.evaluator] = found.get(score.evaluator, 0) + 1
     return list(found.items())
 
@@ -85,11 +95,10 @@ def controls(part: Part) -> list[Control]:
 
 def meaning_of(found: Evaluation, metric: str) -> str:
     """How a control reads; empty for a metric that is none."""
-    spec = found.about["evaluators"].get(found.evaluator(metric), {})
-    named = spec.get("controls", ())
-    if isinstance(named, Mapping) and metric in named:
-        return str(named[metric])
-    return CONTROLS.get(str(found.scales[metric].get("name", "")), "A control." if metric in named else "")
+    own = found.about["evaluators"].get(found.evaluator(metric), {}).get("metrics", {}).values()
+    if not TELLING & {scale["name"] for scale in own}:
+        return ""
+    return CONTROLS.get(str(found.scales[metric]["name"]), "")
 
 
 def assets(part: Part) -> list[Asset]:
@@ -109,10 +118,14 @@ def provenance(part: Part) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     asked = f"{count(about.get('prompts', 0), 'prompt')} with {count(about.get('samples', 1), 'answer')} each"
     yield "size", [(f"{asked}, {count(about.get('pairs', 0), 'held-out pair')}, seed {about.get('seed', '?')}", "")]
     yield "generation", [(settings(about.get("generation", {})), "")]
+    if about.get("backend"):
+        yield "backend", [(settings(about["backend"]), "")]
     for one in part.evaluations:
         yield one.label, [(str(one.about.get("model", "?")), str(one.about.get("model_digest", "")))]
     if (base := about.get("base")) and about.get("base_digest") != about.get("model_digest"):
         yield "measured against", [(str(base), str(about.get("base_digest", "")))]
+    if about.get("rivals"):
+        yield "win rates against", [("the answers of the evaluation", str(about["rivals"]))]
     for versions, labels in distinct_versions(part).items():
         yield f"versions{'' if len(labels) == len(part.evaluations) else ' of ' + ', '.join(labels)}", [(versions, "")]
 

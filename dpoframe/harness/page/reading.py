@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from dpoframe.errors import DataError
+from dpoframe.harness.comparable import unfinished
 from dpoframe.harness.compare import Comparison, compare
 from dpoframe.harness.folder import EvalFolder
 from dpoframe.harness.stats import Interval
@@ -30,7 +31,7 @@ class Evaluation:
         path: The folder.
         about: Its manifest.
         metrics: The figures of results.json by metric.
-        complete: Whether every sample was made and scored.
+        late: Why it is no evidence yet; empty where it is.
     """
 
     label: str
@@ -38,7 +39,7 @@ class Evaluation:
     path: Path
     about: Mapping[str, Any]
     metrics: Mapping[str, Mapping[str, Any]]
-    complete: bool = True
+    late: str = ""
 
     @property
     def folder(self) -> EvalFolder:
@@ -56,6 +57,15 @@ class Evaluation:
         found = self.metrics.get(metric, {})
         value, low, high, stderr = (_number(found.get(name)) for name in ("value", "ci_low", "ci_high", "stderr"))
         return Interval(value, low, high, stderr, int(found.get("n") or 0))
+
+    def wins(self) -> Iterator[tuple[str, Interval]]:
+        """The win rates against other answers to the same prompts: a figure that is a comparison already."""
+        for name in self.about["order"]:
+            metric = self.primary(name)
+            scale = self.scales.get(metric, {})
+            share = (scale.get("low"), scale.get("high"), scale.get("better")) == (0.0, 1.0, "higher")
+            if self.about["evaluators"][name].get("needs") == "rival" and share and self.figure(metric).n:
+                yield metric, self.figure(metric)
 
     def evaluator(self, metric: str) -> str:
         """The evaluator that a metric belongs to."""
@@ -86,6 +96,11 @@ class Part:
     def last(self) -> Evaluation:
         """The evaluation that gives the suite's own facts."""
         return self.evaluations[-1]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader should know of the comparisons, each thing once."""
+        return list(dict.fromkeys(note for one in self.comparisons for note in one.notes))
 
 
 @dataclass(frozen=True)
@@ -182,7 +197,10 @@ def evaluation(path: Path, label: str, where: str) -> Evaluation:
     """One evaluation's manifest and figures; the model's own name is the label where none is given."""
     folder = EvalFolder(path)
     about, results = folder.document("manifest.json"), folder.document("results.json")
-    return Evaluation(label or str(about["model"]), where, path, about, results["metrics"], bool(results.get("complete", True)))
+    late = unfinished(results, about)
+    if about.get("limit") is not None:
+        late = f"only the first {about['limit']} prompts and pairs were asked for (--limit)"
+    return Evaluation(label or str(about["model"]), where, path, about, results["metrics"], late)
 
 
 def documents(path: Path, label: str) -> Documents:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 from markupsafe import Markup
@@ -15,6 +16,9 @@ from dpoframe.harness.compare import Comparison, Difference
 from dpoframe.harness.page import answers, board, findings, words
 from dpoframe.harness.page.pieces import Budget, Pieces
 from dpoframe.harness.page.reading import Material, Part
+
+if TYPE_CHECKING:
+    from dpoframe.harness.judging import Judgement
 
 CURVES = {
     "Loss": ("loss",),
@@ -36,7 +40,7 @@ DOCUMENT = 40_000
 """Characters of a recipe, an environment or a manifest that the page holds."""
 
 
-def render(material: Material, judgement: Any = None) -> str:
+def render(material: Material, judgement: Judgement | None = None) -> str:
     """The page.
 
     Args:
@@ -58,6 +62,7 @@ def render(material: Material, judgement: Any = None) -> str:
     environment.globals.update(
         evidence=words.evidence, leading=board.leading, ranked=board.ranked, difference_of=board.difference_of, bounded=bounded
     )
+    environment.globals.update(even=words.even, even_verdict=words.even_verdict, unit_in=partial(unit_in, material))
     budget = Budget()
     return environment.get_template("report.html").render(
         material=material,
@@ -85,6 +90,11 @@ def bars(part: Part, metric: str) -> Markup:
     """The intervals of all models of a suite on one metric."""
     found = [one for one in part.evaluations if metric in one.metrics]
     return charts.interval_bars([one.figure(metric) for one in found], [one.label for one in found], part.last.scales[metric])
+
+
+def unit_in(material: Material, suite: str, metric: str) -> str:
+    """The unit of a suite's metric."""
+    return next((str(part.last.scales.get(metric, {}).get("unit", "")) for part in material.parts if part.suite == suite), "")
 
 
 def bounded(scale: Mapping[str, Any]) -> bool:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dpoframe.harness.charts import number
 from dpoframe.harness.compare import Comparison, Difference
+from dpoframe.harness.markdown import p_value
 from dpoframe.harness.page.reading import Evaluation, Material, Part
+from dpoframe.harness.stats import Interval
 
 LEVEL = 0.05
 
@@ -64,12 +67,12 @@ def lead_sentence(comparison: Comparison, who: str = "The aligned model", base: 
 
 
 def corrected(differences: Sequence[Difference]) -> str:
-    """Which of the verdicts do not outlast Holm's correction for looking at several metrics; empty where all do."""
-    judged = [one for one in differences if one.verdict in ("better", "worse")]
-    fallen = [one.metric for one in judged if (p := getattr(one, "p_holm", None)) is not None and p > LEVEL]
+    """Which of the verdicts do not outlast Holm's correction for there being several metrics; empty where all do."""
+    family = [one for one in differences if one.p_holm is not None]
+    fallen = [one.metric for one in family if one.verdict in ("better", "worse") and (one.p_holm or 0.0) > LEVEL]
     if not fallen:
         return ""
-    return f"Corrected for {len(differences)} metrics (Holm), the evidence on {listed(fallen)} is no longer clear."
+    return f"Counting all {len(family)} metrics together (Holm), the evidence on {listed(fallen)} is no longer clear."
 
 
 def is_health(comparison: Comparison, one: Difference) -> bool:
@@ -95,9 +98,10 @@ def lead(part: Part) -> str:
     """What a suite says, in a sentence or two."""
     if len(part.comparisons) == 1:
         base, other = (one.label for one in part.evaluations)
-        if (base, other) == ("base", "aligned"):
-            return lead_sentence(part.comparisons[0])
-        return lead_sentence(part.comparisons[0], other, base)
+        named = () if (base, other) == ("base", "aligned") else (other, base)
+        compared = {one.metric for one in part.comparisons[0].differences}
+        alone = any(metric not in compared for metric, _ in part.last.wins())
+        return " ".join(filter(None, [lead_sentence(part.comparisons[0], *named), wins(part.last) if alone else ""]))
     if part.comparisons:
         return board_sentence(part)
     return lone_sentence(part.last)
@@ -111,13 +115,13 @@ def board_sentence(part: Part) -> str:
         for one in comparison.differences:
             if one.metric == aim:
                 found.setdefault(one.verdict, []).append(evaluated.label)
-    told = [f"{named(found[verdict])} {verdict}" for verdict in ("better", "worse", "changed") if verdict in found]
+    told = [f"{are(found[verdict])} {verdict}" for verdict in ("better", "worse", "changed") if verdict in found]
     if unclear := found.get("no clear difference"):
-        told.append(f"{named(unclear)} not clearly different")
+        told.append(f"{are(unclear)} not clearly different")
     return f"On {spoken(aim)}, against {part.evaluations[0].label}: {'; '.join(told)}." if told else "No metric was scored on all."
 
 
-def named(labels: Sequence[str]) -> str:
+def are(labels: Sequence[str]) -> str:
     """`a is`, `a and b are`."""
     return f"{labels[0]} is" if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]} are"
 
@@ -145,20 +149,38 @@ def title(material: Material) -> str:
 
 def evidence(one: Difference) -> list[str]:
     """What a forest plot's row says besides: the prompts that moved, p values, and what could have been found."""
-    told, holm = [], getattr(one, "p_holm", None)
-    if one.gained is not None:
-        told.append(f"{one.gained} up, {one.lost} down")
+    told = [f"{one.gained} up, {one.lost} down"] if one.gained is not None else []
     if one.p_value is not None:
-        told.append(f"p\u00a0{p_value(one.p_value)}" + ("" if holm is None else f", Holm\u00a0{p_value(holm)}"))
+        told.append(f"p\u00a0{shown(one.p_value)}" + ("" if one.p_holm is None else f", Holm\u00a0{shown(one.p_holm)}"))
     found = ["; ".join(told)] if told else []
-    if one.detectable is not None and math.isfinite(one.detectable) and one.detectable > 0:
+    if math.isfinite(one.detectable) and one.detectable > 0:
         found.append(f"detects {number(one.detectable, one.unit)}")
     return found
 
 
-def p_value(value: float) -> str:
-    """A p value for a reader: no more digits than it is worth."""
-    return f"=\u00a0{value:.2g}" if value >= 0.001 else "<\u00a00.001"
+def shown(value: float) -> str:
+    """A p value after its letter."""
+    text = p_value(value)
+    return (text if text[0] == "<" else f"= {text}").replace(" ", "\u00a0")
+
+
+def even(won: Interval) -> Interval:
+    """A win rate as a difference from one half, where neither side wins more often."""
+    return replace(won, value=won.value - 0.5, low=won.low - 0.5, high=won.high - 0.5)
+
+
+def even_verdict(won: Interval) -> str:
+    """What the interval of a win rate says."""
+    if not won.excludes(0.5):
+        return "no clear difference"
+    return "better" if won.value > 0.5 else "worse"
+
+
+def wins(found: Evaluation) -> str:
+    """How often a model's answers win against others; empty where that was not measured."""
+    rivals = "the base's answers" if found.about.get("rivals") else "the reference answers"
+    told = [f"{number(one.value, 'share')} ({number(one.low, 'share')} to {number(one.high, 'share')})" for _, one in found.wins()]
+    return f"Against {rivals} it wins {' and '.join(told)}." if told else ""
 
 
 def first_up(text: str) -> str:
