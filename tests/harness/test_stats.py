@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import math
 import tracemalloc
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import optimize as scipy_optimize
 from scipy import stats as scipy_stats
+from statsmodels.regression.linear_model import OLS
+from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import NormalIndPower
+from statsmodels.stats.proportion import proportion_confint
 
+from dpoframe.evaluator import Scored
 from dpoframe.harness import stats
 
 SIX_OF_TEN = [1.0] * 6 + [0.0] * 4
@@ -31,6 +39,7 @@ def test_wilson_agrees_with_scipy(successes: int, n: int) -> None:
     expected = scipy_stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
     got = stats.wilson(successes, n)
     assert (got.low, got.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    assert (got.low, got.high) == pytest.approx(proportion_confint(successes, n, method="wilson"), abs=1e-9)
 
 
 def test_t_interval_agrees_with_scipy() -> None:
@@ -46,6 +55,16 @@ def test_cluster_stderr_parity() -> None:
     assert stats.cluster_stderr(CLUSTERED, CLUSTERS) == pytest.approx(0.231517, abs=5e-7)
     assert stats.cluster_stderr(CLUSTERED, CLUSTERS, small_sample=True) == pytest.approx(0.267333, abs=5e-7)
     assert stats.t_interval(CLUSTERED).stderr == pytest.approx(0.163299, abs=5e-7)
+
+
+def test_cluster_stderr_agrees_with_statsmodels() -> None:
+    """The cluster-robust error of a regression on a constant is the same, for clusters of unlike sizes."""
+    for corrected in (False, True):
+        settings = {"groups": np.asarray(CLUSTERS), "use_correction": corrected}
+        fitted = OLS(np.asarray(CLUSTERED), np.ones(10)).fit(cov_type="cluster", cov_kwds=settings)
+        got = stats.cluster_stderr(CLUSTERED, CLUSTERS, small_sample=corrected)
+        # statsmodels' correction is C / (C - 1) times (n - 1) / (n - 1): one regressor.
+        assert got == pytest.approx(float(fitted.bse[0]), abs=1e-12)
 
 
 def test_cluster_interval_uses_clusters() -> None:
@@ -69,25 +88,78 @@ def test_mcnemar_published() -> None:
     assert stats.mcnemar(0, 0) == 1.0
 
 
+@given(st.integers(0, 30), st.integers(0, 30))
+def test_mcnemar_agrees_with_statsmodels(gained: int, lost: int) -> None:
+    """The exact test of statsmodels gives the same p value for any counts."""
+    if gained + lost:
+        expected = statsmodels_mcnemar([[5, gained], [lost, 7]], exact=True).pvalue
+        assert stats.mcnemar(gained, lost) == pytest.approx(float(expected), abs=1e-12)
+
+
+@pytest.mark.parametrize("p_values", [[0.3], [0.01, 0.04, 0.03, 0.005], [0.02, 0.02, 0.9], [1.0, 0.0, 0.5, 1e-9, 0.0]])
+def test_holm_agrees_with_statsmodels(p_values: list[float]) -> None:
+    """The corrected p values of statsmodels are the same, in the same order."""
+    expected = multipletests(p_values, method="holm")[1]
+    assert stats.holm(p_values) == pytest.approx(expected.tolist(), abs=1e-12)
+
+
+def test_holm_of_none() -> None:
+    """No tests, no p values."""
+    assert stats.holm([]) == []
+
+
+def test_smallest_detectable_agrees_with_statsmodels() -> None:
+    """The effect that a one-sample normal test finds at 80 % power, times the deviation; and the n that finds it again."""
+    effect = NormalIndPower(ddof=0).solve_power(nobs1=164, alpha=0.05, power=0.8, ratio=0, alternative="two-sided")
+    found = stats.smallest_detectable(0.2, 164)
+    assert found == pytest.approx(float(effect) * math.sqrt(0.2), abs=1e-6)
+    assert stats.units_needed(0.2, found) == 164
+    assert stats.units_needed(0.2, 0.0) == math.inf
+
+
 def test_smallest_detectable_published() -> None:
     """With a variance of .2 the 164 problems of HumanEval find 9.8 points at 80 % power."""
     assert stats.smallest_detectable(0.2, 164) == pytest.approx(0.098, abs=5e-4)
 
 
-def test_newcombe_published() -> None:
-    """Newcombe 1998, paired data, method 10: 36 both, 12 against 2 discordant, none neither gives .0569 to .3404."""
-    after, before = [1.0] * 48 + [0.0] * 2, [1.0] * 36 + [0.0] * 12 + [1.0] * 2
-    got = stats.newcombe(before, after)
-    assert (got.value, got.low, got.high) == pytest.approx((0.2, 0.0569, 0.3404), abs=5e-5)
+def test_tango_published() -> None:
+    """Airway responsiveness before and after a transplantation (Bentur 2009: 1 against 7 of 21): -.517 to -.026.
+
+    Fagerland, Lydersen and Laake give it as the example of Tango's interval in "Statistical analysis of contingency tables".
+    """
+    got = stats.tango(1, 7, 21)
+    assert (got.low, got.high) == pytest.approx((-0.517, -0.026), abs=5e-4)
 
 
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=30))
-def test_newcombe_mirrors(rows: list[tuple[bool, bool]]) -> None:
+@pytest.mark.parametrize(("gained", "lost", "n"), [(12, 2, 50), (0, 3, 40), (1, 0, 200), (5, 5, 30), (9, 1, 10)])
+def test_tango_from_its_definition(gained: int, lost: int, n: int) -> None:
+    """At each bound the score statistic is 1.96, its variance from the likelihood maximized here by a search of scipy's."""
+    for bound, side in ((stats.tango(gained, lost, n).low, 1), (stats.tango(gained, lost, n).high, -1)):
+
+        def against(share_lost: float, bound: float = bound) -> float:
+            shares = (share_lost + bound, share_lost, 1 - 2 * share_lost - bound)
+            return -sum(
+                count * math.log(max(share, 1e-300)) for count, share in zip((gained, lost, n - gained - lost), shares, strict=True)
+            )
+
+        limits = (max(0.0, -bound) + 1e-12, (1 - bound) / 2 - 1e-12)
+        found = scipy_optimize.minimize_scalar(against, bounds=limits, method="bounded", options={"xatol": 1e-12}).x
+        variance = n * (2 * found + bound - bound * bound)
+        assert (gained - lost - n * bound) / math.sqrt(variance) == pytest.approx(side * 1.959964, abs=2e-3)
+
+
+def test_tango_without_flips_is_wilson_of_none() -> None:
+    """Where nothing flipped, as many may flip as Wilson allows where none of n was seen: z^2 / (n + z^2)."""
+    got, expected = stats.tango(0, 0, 60), stats.wilson(0, 60)
+    assert (got.low, got.high) == pytest.approx((-expected.high, expected.high), abs=1e-9)
+
+
+@given(st.integers(0, 15), st.integers(0, 15), st.integers(1, 40))
+def test_tango_mirrors(gained: int, lost: int, others: int) -> None:
     """Before and after exchanged mirror the interval, which holds the difference and stays inside [-1, 1]."""
-    before, after = [float(a) for a, _ in rows], [float(b) for _, b in rows]
-    one, other = stats.newcombe(before, after), stats.newcombe(after, before)
-    assert -1.0 <= one.low <= one.value + 1e-12
-    assert one.value - 1e-12 <= one.high <= 1.0
+    n = gained + lost + others
+    one, other = stats.tango(gained, lost, n), stats.tango(lost, gained, n)
+    assert -1.0 <= one.low <= one.value <= one.high <= 1.0
     assert (one.low, one.high) == pytest.approx((-other.high, -other.low), abs=1e-9)
 
 
@@ -154,19 +226,6 @@ def test_one_value_has_no_interval() -> None:
     assert not got.excludes(0.0)
 
 
-def test_newcombe_of_an_odd_count() -> None:
-    """Method 10 for 5 both, 2 gained, 0 lost, 4 neither of 11, written out: phi's cross product is 20 - 11 / 2 = 14.5."""
-    after, before = [1.0] * 7 + [0.0] * 4, [1.0] * 5 + [0.0] * 6
-    phi = 14.5 / math.sqrt(7 * 4 * 5 * 6)
-    one, two = (scipy_stats.binomtest(count, 11).proportion_ci(0.95, method="wilson") for count in (7, 5))
-    down, up = 7 / 11 - one.low, one.high - 7 / 11
-    other_down, other_up = 5 / 11 - two.low, two.high - 5 / 11
-    low = 2 / 11 - math.sqrt(down**2 - 2 * phi * down * other_up + other_up**2)
-    high = 2 / 11 + math.sqrt(up**2 - 2 * phi * up * other_down + other_down**2)
-    got = stats.newcombe(before, after)
-    assert (got.low, got.high) == pytest.approx((low, high), abs=1e-12)
-
-
 def test_bootstrap_of_a_large_suite_fits_into_memory() -> None:
     """The resamples of 4,000 prompts (160 MB as a whole) are drawn piece by piece."""
     values = np.random.default_rng(5).normal(size=4000).tolist()
@@ -176,3 +235,136 @@ def test_bootstrap_of_a_large_suite_fits_into_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 60e6
     finally:
         tracemalloc.stop()
+
+
+def test_bca_agrees_with_scipy() -> None:
+    """At the tail that the widening for few clusters takes to .025, the interval is that of scipy's BCa bootstrap."""
+    values = np.random.default_rng(6).exponential(size=60)
+    drawn = {"n_resamples": 4999, "method": "BCa", "rng": np.random.default_rng(0)}
+    expected = scipy_stats.bootstrap((values,), np.mean, **drawn).confidence_interval
+    tail = float(scipy_stats.t.cdf(-1.959963984540054 * math.sqrt(59 / 60), 59))
+    low, high = stats.paired_estimate([0.0] * 60, values.tolist(), range(60), share=False).bounds(tail)
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_difference_is_the_difference_of_the_means() -> None:
+    """With clusters of unlike sizes the figures of a row add up: the difference of the means over samples."""
+    before, after = [0.0, 1.0, 2.0, 5.0], [1.0, 1.0, 4.0, 9.0]
+    got = stats.paired_difference(before, after, ["a", "a", "a", "b"], share=False)
+    assert got.value == pytest.approx(np.mean(after) - np.mean(before))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.floats(-2, 2), st.floats(-2, 2)), min_size=3, max_size=20))
+def test_p_values_agree_with_intervals(rows: list[tuple[int, float, float]]) -> None:
+    """A p value under .05 comes with a 95 % interval that excludes 0, and the other way round, whatever the values."""
+    before, after = [first for _, first, _ in rows], [second for _, _, second in rows]
+    found = stats.paired_estimate(before, after, [cluster for cluster, _, _ in rows], share=False)
+    p, interval = found.p_value(), found.interval()
+    assert interval.excludes(0.0) == (p < 0.05) or abs(p - 0.05) < 1e-9
+
+
+def test_one_sided_p_values_of_a_t_interval() -> None:
+    """For Student's t both tails are those of scipy's one-sample tests, against any point."""
+    values = np.random.default_rng(7).normal(0.4, 1.0, size=25)
+    mean, stderr = float(values.mean()), float(values.std(ddof=1) / 5)
+    found = stats.student(mean, stderr, 25)
+    for point in (-0.3, 0.0, 0.9 * mean):
+        assert found.above(point) == pytest.approx(
+            float(scipy_stats.ttest_1samp(values, point, alternative="greater").pvalue), rel=1e-6
+        )
+        assert found.p_value(point) == pytest.approx(float(scipy_stats.ttest_1samp(values, point).pvalue), rel=1e-6)
+    assert found.mirrored().below(0.3) == pytest.approx(found.above(-0.3))
+
+
+def test_clusters_that_all_stayed_are_no_proof() -> None:
+    """Yes-or-no answers, four a prompt, none of 60 prompts changed: the interval is Wilson's for none of 60, not a point."""
+    values, clusters = [1.0, 0.0, 1.0, 1.0] * 60, np.arange(60).repeat(4).tolist()
+    got = stats.paired_difference(values, values, clusters)
+    assert (got.low, got.high) == pytest.approx((-stats.wilson(0, 60).high, stats.wilson(0, 60).high))
+
+
+def ratio(scores: Sequence[Scored]) -> dict[str, float]:
+    """An aggregate: the sum of one value over the sum of another."""
+    return {"ratio": sum(one.values["x"] for one in scores) / sum(one.values["y"] for one in scores)}
+
+
+def scored(columns: Sequence[Sequence[float]], clusters: Sequence[object]) -> list[Scored]:
+    """Samples with values x and y."""
+    rows = zip(*columns, clusters, strict=True)
+    return [Scored(str(number), str(cluster), {"x": x, "y": y}) for number, (x, y, cluster) in enumerate(rows)]
+
+
+def test_aggregate_interval_agrees_with_scipy() -> None:
+    """The interval of a ratio is scipy's paired BCa bootstrap of that ratio, but for the widening for few clusters."""
+    x, y = np.random.default_rng(8).exponential(size=(2, 40)) + 0.5
+
+    def whole(one: np.ndarray, two: np.ndarray, axis: int = -1) -> np.ndarray:
+        return one.sum(axis) / two.sum(axis)
+
+    drawn = {"n_resamples": 1999, "method": "BCa", "paired": True, "rng": np.random.default_rng(0)}
+    expected = scipy_stats.bootstrap((x, y), whole, vectorized=True, **drawn).confidence_interval
+    found = stats.aggregate_estimates(scored((x.tolist(), y.tolist()), range(40)), ratio)["ratio"]
+    tail = float(scipy_stats.t.cdf(-1.959963984540054 * math.sqrt(39 / 40), 39))
+    assert found.value == pytest.approx(x.sum() / y.sum())
+    assert found.bounds(tail) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    got = stats.aggregate_interval(scored((x.tolist(), y.tolist()), range(40)), ratio)["ratio"]
+    assert got.low < found.bounds(tail)[0] < found.bounds(tail)[1] < got.high
+
+
+def test_aggregate_interval_of_a_mean_is_the_means() -> None:
+    """For an aggregate that is a mean, clusters of unlike sizes, its interval is near the cluster-robust t interval."""
+    generator = np.random.default_rng(9)
+    clusters = generator.integers(0, 50, 200).tolist()
+    values = (generator.normal(size=200) + np.asarray(clusters) / 20).tolist()
+    got = stats.aggregate_interval(scored((values, [1.0] * 200), clusters), ratio)["ratio"]
+    plain = stats.mean_interval(values, clusters, share=False)
+    assert got.value == pytest.approx(plain.value)
+    assert got.n == plain.n
+    assert (got.low, got.high) == pytest.approx((plain.low, plain.high), abs=0.1 * (plain.high - plain.low))
+
+
+def test_paired_aggregates_are_paired() -> None:
+    """The difference of two noisy ratios that share their noise is known far better than either."""
+    generator = np.random.default_rng(10)
+    x = generator.exponential(size=60) + 0.2
+    before = scored((x.tolist(), [1.0] * 60), range(60))
+    after = scored(((x + generator.normal(0.1, 0.02, 60)).tolist(), [1.0] * 60), range(60))
+    got = stats.paired_aggregate_difference(before, after, ratio)["ratio"]
+    alone = stats.aggregate_interval(before, ratio)["ratio"]
+    assert got.value == pytest.approx(ratio(after)["ratio"] - ratio(before)["ratio"])
+    assert got.high - got.low < 0.1 * (alone.high - alone.low)
+    with pytest.raises(ValueError, match="same samples"):
+        stats.paired_aggregate_difference(before, after[1:], ratio)
+
+
+def test_a_cluster_drawn_again_is_another_cluster() -> None:
+    """An aggregate that counts its clusters sees as many in every resample as there are, and samples of unlike ids."""
+    seen: set[tuple[int, int, int]] = set()
+
+    def groups(scores: Sequence[Scored]) -> dict[str, float]:
+        seen.add((len({one.cluster for one in scores}), len({one.id for one in scores}), len(scores)))
+        return {"count": float(len(scores))}
+
+    stats.aggregate_interval(scored(([1.0] * 12, [1.0] * 12), np.arange(6).repeat(2).tolist()), groups)
+    assert seen == {(6, 12, 12), (5, 10, 10)}  # the smaller ones leave a cluster out, for the acceleration
+
+
+def test_an_aggregate_that_resamples_cannot_have() -> None:
+    """A figure that many resamples lack (no sample of a rare class was drawn) has a value, and an interval that is unknown."""
+
+    def rare(scores: Sequence[Scored]) -> dict[str, float]:
+        return {"of the rare": 1.0 / sum(one.values["x"] for one in scores), "always": float(len(scores))}
+
+    found = stats.aggregate_interval(scored(([1.0, *[0.0] * 9], [1.0] * 10), range(10)), rare)
+    assert found["of the rare"].value == 1.0
+    assert math.isnan(found["of the rare"].low)
+    assert not math.isnan(found["always"].low) or found["always"].value == 10.0
+    assert stats.aggregate_interval([], rare) == {}
+
+
+def test_an_interval_is_an_estimate_again() -> None:
+    """From a 95 % interval alone the p value is the normal one, on the side that is asked for."""
+    found = stats.from_interval(stats.Interval(1.0, 0.02, 1.5, 0.5, 30))
+    assert found.bounds(0.025) == pytest.approx((0.02, 1.5))
+    assert found.above(0.0) == pytest.approx(float(scipy_stats.norm.sf(1.959964 / 0.98)), rel=1e-4)

@@ -10,7 +10,7 @@ from scipy import special
 
 LEVEL = 0.95
 TAIL = (1 - LEVEL) / 2
-_FARTHEST = 38.0
+_LEAST = 1e-300
 _HALVINGS = 50
 
 
@@ -92,7 +92,7 @@ class Estimate:
         """The smallest tail for which `passes` holds; it holds for every larger one, because intervals are nested."""
         if not passes(0.5):
             return 1.0
-        near, far = 0.0, _FARTHEST
+        near, far = 0.0, -float(special.ndtri(max(self.finest, _LEAST)))
         for _ in range(_HALVINGS):
             middle = (near + far) / 2
             if passes(float(special.ndtr(-middle))):

@@ -9,6 +9,8 @@ from scipy import optimize, special, stats
 
 from dpoframe.harness.stats.interval import Estimate, Interval
 
+_BEYOND = 1e-12
+
 
 def wilson(successes: float, n: int) -> Interval:
     """The score interval of a share (Wilson 1927): it stays inside [0, 1] and does not collapse at 0 or at 1.
@@ -74,7 +76,11 @@ def _upper(gained: int, lost: int, n: int, z: float) -> float:
     def past(difference: float) -> float:
         return n * difference - gained + lost - z * _spread(gained, lost, n, difference)
 
-    return float(optimize.brentq(past, (gained - lost) / n, 1.0)) if past(1.0) > 0 else 1.0
+    # Where no pair flipped the difference itself is a root, and not the one that is looked for.
+    start = min(1.0, (gained - lost) / n + _BEYOND)
+    if past(start) >= 0:
+        return start
+    return float(optimize.brentq(past, start, 1.0)) if past(1.0) > 0 else 1.0
 
 
 def _spread(gained: int, lost: int, n: int, difference: float) -> float:
