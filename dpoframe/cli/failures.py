@@ -4,7 +4,7 @@
 1    the job failed, or an internal error
 2    usage, recipe, data or plugin: the user can mend it
 3    the machine lacks something: a package, room, permission, memory
-130  interrupted; 143 by SIGTERM
+130  interrupted; 143 by SIGTERM, 129 by SIGHUP
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from dpoframe.cli import output
 from dpoframe.cli.termination import Terminated
 from dpoframe.errors import ConfigError, DpoframeError, Fault
 
-INTERRUPTED = 130
 _SIGNALLED = 128
 _CLOSED_PIPE = _SIGNALLED + 13
 _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
@@ -83,8 +82,8 @@ def describe(error: BaseException, words: Sequence[str] = ()) -> Failure:
     """What `error` means to the user."""
     kind = type(error).__name__
     if isinstance(error, KeyboardInterrupt | InterruptedVerbError) or kind == "Abort":
-        terminated = any(isinstance(one, Terminated) for one in _chain(error))
-        return Failure("Interrupted", _interrupted(words), _SIGNALLED + signal.SIGTERM if terminated else INTERRUPTED)
+        number = next((one.number for one in _chain(error) if isinstance(one, Terminated)), signal.SIGINT)
+        return Failure("Interrupted", _interrupted(words), _SIGNALLED + number)
     if isinstance(error, SystemExit):
         return _ended(error)
     if isinstance(error, DpoframeError):

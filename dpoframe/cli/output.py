@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import math
 import os
 import re
+import stat
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -134,7 +136,13 @@ def emit(document: Any, text: RenderableType) -> None:
     except BrokenPipeError as error:
         raise PipeClosedError from error
     except OSError as error:
-        raise MachineError(f"The result could not be written to standard output: {error.strerror}.") from error
+        if not _hung_up(opened.stdout, error):
+            raise MachineError(f"The result could not be written to standard output: {error.strerror}.") from error
+
+
+def _hung_up(stream: TextIO, error: OSError) -> bool:
+    """Whether a terminal was closed: nobody is left to read, and what was done stands."""
+    return error.errno == errno.EIO and stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
 
 
 def say(text: RenderableType, style: str = "") -> None:

@@ -1,4 +1,6 @@
-"""SIGTERM, as batch systems send it before they kill: the command unwinds as after Ctrl-C, so that nothing half-written stays."""
+"""SIGTERM and SIGHUP, as batch systems and closing terminals send them: the command unwinds as after Ctrl-C, and leaves
+nothing half-written.
+"""
 
 from __future__ import annotations
 
@@ -9,27 +11,38 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+SIGNALS = tuple(number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None)
+"""What is taken: SIGHUP where the system has it."""
+
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came."""
+    """A signal asked the process to end; `number` is the signal's."""
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__()
+        self.number = number
 
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Context in which SIGTERM raises `Terminated` in this process, where nobody else has taken the signal."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
+    """Context in which SIGTERM and SIGHUP raise `Terminated` in this process, where nobody else has taken or ignores them."""
+    main = threading.current_thread() is threading.main_thread()
+    taken = [number for number in SIGNALS if main and signal.getsignal(number) is signal.SIG_DFL]
     process = os.getpid()
 
     def end(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        if os.getpid() != process:  # a forked worker: it ends as if there were no handler
+        forked = os.getpid() != process  # a worker: it ends as if there were no handler
+        # A terminal that closes sends SIGHUP twice, from the shell and from the system: the second must not end the unwinding.
+        hangs_up = number != signal.SIGTERM and not forked
+        signal.signal(number, signal.SIG_IGN if hangs_up else signal.SIG_DFL)
+        if forked:
             signal.raise_signal(number)
-        raise Terminated
+        raise Terminated(number)
 
-    signal.signal(signal.SIGTERM, end)
+    for number in taken:
+        signal.signal(number, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the step in hand is finished, the state saved, and only then the run ends."""
+"""Ctrl-C, SIGTERM and SIGHUP: the step in hand is finished, the state saved, and only then the run ends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGHUP: int | None = getattr(signal, "SIGHUP", None)  # not on Windows
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *([] if SIGHUP is None else [SIGHUP]))
 
 
 class InterruptedRunError(Exception):
@@ -27,7 +28,8 @@ class InterruptedRunError(Exception):
 class Interruption(Callback):
     """Turns a signal into a flag that all ranks read at the end of each step; `requested` is then the signal's number.
 
-    A second signal ends the process as if there were no handler.
+    A second signal ends the process as if there were no handler, but for SIGHUP: a terminal that closes sends it twice, from
+    the shell and from the system. Where SIGHUP is ignored, as under nohup, it stays so.
     """
 
     def __init__(self) -> None:
@@ -38,10 +40,13 @@ class Interruption(Callback):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Takes the signals over, after Lightning has set its own handlers, which broadcast inside the handler and hang."""
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            taken = [number for number in SIGNALS if number != SIGHUP or signal.getsignal(number) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._note) for number in taken}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received:
+            if number == SIGHUP:
+                return
             self._give_back()
             signal.raise_signal(number)
             return

@@ -67,9 +67,10 @@ class ProgressBar(Callback):
         self._stop()
 
     def _stop(self) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-            self.bar = None
+        bar, self.bar = self.bar, None
+        if bar is not None:
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                bar.stop()
 
 
 class Telling(Callback):

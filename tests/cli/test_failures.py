@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ ERRORS: dict[str, tuple[BaseException, int, str]] = {
     "exit-of-a-plugin": (SystemExit(7), 1, "a plugin or a library ended the program (SystemExit: 7)"),
     "exit-as-if-done": (SystemExit(0), 1, "ended the program"),
     "terminated": (Terminated(), 143, "run the same command again"),
+    "hung-up": (Terminated(signal.SIGHUP), 129, "run the same command again"),
     "allocator": (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ..."), 3, "trainer.tokens_per_batch"),
     "long-name": (OSError(errno.ENAMETOOLONG, "long", "x" * 300), 2, "File name too long"),
     "exit-text": (SystemExit("bye"), 1, "bye"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
@@ -12,6 +14,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from dpoframe.checkpoint import CheckpointFolder
 
 PLUGIN = """
 import os, time
@@ -24,6 +28,9 @@ def noisy(count: int = 4):
 
 def quits(count: int = 4):
     raise SystemExit(7)
+
+def calm(count: int = 8):
+    return toy_dataset(count)
 
 def slow(count: int = 4):
     open("started", "w").close()
@@ -100,9 +107,11 @@ def test_a_plugin_that_ends_the_program_is_named(place: Path) -> None:
     assert "SystemExit" in err
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=["SIGINT", "SIGTERM", "SIGHUP"]
+)
 def test_a_signal_unwinds_the_command(number: signal.Signals, code: int, place: Path) -> None:
-    """Ctrl-C and SIGTERM end a verb with one message and one document, and leave nothing half-written."""
+    """Ctrl-C, SIGTERM and SIGHUP end a verb with one message and one document, and leave nothing half-written."""
     process = started(place, "data", "convert", recipe(place, "slow"), "--out", "pairs.jsonl", "--json")
     before = {file.name for file in place.iterdir()}
     deadline = time.monotonic() + 50
@@ -115,3 +124,27 @@ def test_a_signal_unwinds_the_command(number: signal.Signals, code: int, place: 
     assert err.count("\n") == 1
     assert "Interrupted" in err
     assert {file.name for file in place.iterdir()} - before <= {"started", "__pycache__"}
+
+
+# The command with its standard streams on a terminal that is its own, as a shell starts it.
+ON_A_TERMINAL = "import os, sys; os.login_tty(0); os.execv(sys.executable, [sys.executable, '-m', 'dpoframe', *sys.argv[1:]])"
+
+
+def test_a_closed_terminal_leaves_a_run_to_resume(place: Path) -> None:
+    """Where the terminal goes away the step is finished and saved, though nothing can be written there any more; 129."""
+    file = Path(recipe(place, "calm"))
+    file.write_text(file.read_text().replace("max_steps: 1}", "max_steps: 1000000, accelerator: cpu, devices: 1}"))
+    ours, theirs = pty.openpty()
+    line = [sys.executable, "-c", ON_A_TERMINAL, "train", str(file), "--out", "run"]
+    process = subprocess.Popen(line, cwd=place, stdin=theirs)
+    os.close(theirs)
+    said, deadline = b"", time.monotonic() + 60
+    while not (place / "run" / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        if select.select([ours], [], [], 0.05)[0]:
+            said += os.read(ours, 65536)
+    os.close(ours)
+    assert process.wait(60) == 129, said.decode()
+    saved = CheckpointFolder(place / "run" / "checkpoints")
+    rows = (place / "run" / "metrics.jsonl").read_text().splitlines()
+    assert saved.latest() is not None
+    assert saved.steps() == [json.loads(rows[-1])["step"] + 1] == [len(rows)]

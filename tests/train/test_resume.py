@@ -14,27 +14,29 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from dpoframe import CheckpointError, ConfigError, DataError, hookimpl
+from dpoframe.train.interruption import SIGNALS
 
 DROPOUT = "ignore:At the first step policy and reference should be equal:RuntimeWarning"
 
 
 class Interrupter(Callback):
-    """Sends this process a signal during a step."""
+    """Sends this process signals during a step."""
 
-    def __init__(self, step: int, number: int) -> None:
-        self.step, self.number = step, number
+    def __init__(self, step: int, numbers: tuple[int, ...]) -> None:
+        self.step, self.numbers = step, numbers
 
     def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
-        """Sends it."""
+        """Sends them."""
         if trainer.global_step == self.step:
-            os.kill(os.getpid(), self.number)
+            for number in self.numbers:
+                os.kill(os.getpid(), number)
 
 
 class InterruptingPlugin:
     """A plugin that interrupts the run in its third step, once."""
 
-    def __init__(self, number: int) -> None:
-        self.callback: list[Callback] = [Interrupter(2, number)]
+    def __init__(self, *numbers: int) -> None:
+        self.callback: list[Callback] = [Interrupter(2, numbers)]
 
     @hookimpl
     def dpoframe_callbacks(self, config: Any) -> list[Callback]:
@@ -64,14 +66,29 @@ def test_an_interrupted_run_goes_on_exactly(reference: str, loss: str, host: Any
     assert all(torch.equal(value, look.weights(whole)[name]) for name, value in look.weights(resumed).items())
 
 
-def test_sigterm_saves_and_reports_its_number(host: Any, run: Any, tmp_path: Path) -> None:
-    """A SIGTERM ends the run after the step, with a checkpoint and exit code 143; handlers are as before."""
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    host.register(InterruptingPlugin(signal.SIGTERM), "interrupting")
+@pytest.mark.parametrize(
+    ("numbers", "code"),
+    [([signal.SIGTERM], 143), ([signal.SIGHUP], 129), ([signal.SIGHUP] * 2, 129), ([signal.SIGINT, signal.SIGHUP], 130)],
+    ids=["SIGTERM", "SIGHUP", "SIGHUP twice", "SIGINT and SIGHUP"],
+)
+def test_a_signal_saves_and_reports_its_number(numbers: list[int], code: int, host: Any, run: Any, tmp_path: Path) -> None:
+    """SIGTERM and SIGHUP, which a closing terminal repeats, end the run after the step, with a checkpoint and the first's code."""
+    before = [signal.getsignal(number) for number in SIGNALS]
+    host.register(InterruptingPlugin(*numbers), "interrupting")
     result = run("run", "trainer.max_steps=6", "plugins=[toy, parts, interrupting]")
-    assert (result.status, result.exit_code, result.steps) == ("interrupted", 143, 3)
+    assert (result.status, result.exit_code, result.steps) == ("interrupted", code, 3)
     assert (tmp_path / "run" / "checkpoints" / "step-00000003.ckpt").is_file()
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_sighup_that_is_ignored_stays_so(host: Any, run: Any) -> None:
+    """Under nohup a closing terminal does not end the run."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        host.register(InterruptingPlugin(signal.SIGHUP), "interrupting")
+        assert run("run", "trainer.max_steps=6", "plugins=[toy, parts, interrupting]").status == "finished"
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.filterwarnings("ignore:The checkpoint .* is passed over:RuntimeWarning")
