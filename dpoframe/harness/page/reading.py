@@ -146,11 +146,16 @@ def read(paths: Sequence[Path]) -> Material:
     if not paths:
         raise DataError("A report needs at least one run folder or evaluation folder.")
     places = [evaluations_in(path) for path in paths]
-    if missing := [str(path) for path, found in zip(paths, places, strict=True) if not found]:
-        raise DataError(
-            f"{', '.join(missing)} holds no evaluation: neither eval/<suite>/manifest.json nor a manifest.json of its own. "
-            "Make one with `dpoframe eval`, or with a recipe that names suites under `evaluate`."
-        )
+    missing = [str(path) for path in paths if not path.is_dir()]
+    empty = [str(path) for path, found in zip(paths, places, strict=True) if not found and path.is_dir()]
+    if missing or empty:
+        parts = [f"There is no folder {', '.join(missing)} (looked for from {Path.cwd()})."] if missing else []
+        if empty:
+            parts.append(
+                f"{', '.join(empty)} holds no evaluation: neither eval/<suite>/manifest.json nor a manifest.json of its own. "
+                "Make one with `dpoframe eval`, or with a recipe that names suites under `evaluate`."
+            )
+        raise DataError(" ".join(parts))
     if len(paths) == 1:
         return read_one(paths[0], places[0])
     return read_several(paths, places)
