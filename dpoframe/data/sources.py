@@ -29,21 +29,23 @@ READERS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Source:
-    """A data set by name with its keys; `validation` is the held-out source, where there is one."""
+    """A data set by name with its keys; `validation` is the held-out source, where there is one, `allow` as in `RowChecks`."""
 
     name: str
     options: Mapping[str, Any]
     limit: int | None = None
     validation: Source | None = None
+    allow: tuple[str, ...] = ()
 
     @classmethod
     def of_section(cls, section: Section) -> Source:
-        """The source of a recipe's data section."""
-        held = section.validation
-        if not isinstance(held, Mapping):
-            return cls(section.name, section.options, section.limit)
-        options = {key: value for key, value in held.items() if key not in ("name", "limit")}
-        return cls(section.name, section.options, section.limit, cls(str(held.get("name")), options, held.get("limit")))
+        """The source of a recipe's data section; what the section allows holds for its validation source as well."""
+        given, allow = section.validation, tuple(getattr(section, "allow", None) or ())
+        held = None
+        if isinstance(given, Mapping):
+            options = {key: value for key, value in given.items() if key not in ("name", "limit")}
+            held = cls(str(given.get("name")), options, given.get("limit"), allow=allow)
+        return cls(section.name, section.options, section.limit, held, allow)
 
     @classmethod
     def of_path(cls, path: Path, **options: Any) -> Source:
@@ -110,8 +112,10 @@ def inspect_source(
         _require_apart(quarantine, source)
     held = frozenset[bytes]()
     if source.validation is not None:
-        held = frozenset(inspect_source(source.validation, host, modality).prompts)
-    result = Inspection(source.label, modality, held)
+        aside = inspect_source(source.validation, host, modality)
+        aside.require_some()  # training would refuse to start without a validation pair
+        held = frozenset(aside.prompts)
+    result = Inspection(source.label, modality, held, source.allow)
     with ExitStack() as stack:
         log = stack.enter_context(stack.enter_context(written(quarantine)).open("w", encoding="ascii")) if quarantine else None
         rows = result.take(source.rows(host), rows=limit, pairs=source.limit)

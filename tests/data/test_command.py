@@ -8,6 +8,8 @@ import os
 import pytest
 
 from dpoframe.cli import main
+from dpoframe.config import load_recipe
+from dpoframe.data import load_pairs
 from dpoframe.data.opening import open_dataset
 
 GOOD = [{"prompt": f"p{n}", "chosen": f"c{n}", "rejected": f"r{n}"} for n in range(30)]
@@ -139,6 +141,25 @@ def test_recipe(run, rows_file, tmp_path):
     assert json.loads(out)["by_code"] == {"identical-after-truncation": 1}
     code, _, err = run("data", "check", recipe, "--layout", "plain")
     assert (code, "a recipe says them itself" in err) == (2, True)
+
+
+def test_a_recipe_is_judged_as_in_training(run, rows_file, tmp_path, core):
+    """What `data.allow` lets pass refuses no row of a recipe's data nor of its validation source: used as in training."""
+    rows_file(FIRST.encode(), "first.py")
+    tie = {"score_chosen": 1, "score_rejected": 1}
+    path = rows_file([*GOOD[:5], GOOD[0], {**GOOD[5], **tie}, {**GOOD[6], **tie}], "train.jsonl")
+    held = rows_file([{**GOOD[6], **tie}], "held.jsonl")
+    recipe = tmp_path / "recipe.yaml"
+    text = RECIPE.format(path=path, held=held)
+    recipe.write_text(text.replace("train.jsonl,", "train.jsonl, allow: [tie, duplicate],"))
+    _, out, _ = run("data", "check", recipe, "--json")
+    found, resolved = json.loads(out), load_recipe(recipe, host=core)
+    assert (found["used"], found["by_code"]) == (7, {"leakage": 1})
+    trained = load_pairs(resolved.data, core, resolved.modality.value)
+    assert (len(trained.train), trained.summary["by_code"]) == (7, {"leakage": 1})
+    recipe.write_text(text)
+    code, _, err = run("data", "check", recipe)
+    assert (code, "All 1 rows" in err, "tie" in err) == (2, True, True)
 
 
 def test_data_set_without_a_path_has_a_name(run, rows_file, tmp_path):
