@@ -25,7 +25,7 @@ from dpoframe.train.kept import keep_trained, require_trained
 from dpoframe.train.nonfinite import is_finite, stop_or_skip, withhold
 from dpoframe.train.reference import Reference
 from dpoframe.train.rows import metric_row, set_aside
-from dpoframe.train.schedule import clip, make_optimizer, make_schedule
+from dpoframe.train.schedule import clip, make_optimizer, make_schedule, scaler_of
 from dpoframe.train.scoring import LookAhead, PairScorer
 from dpoframe.train.step import Columns
 
@@ -70,7 +70,7 @@ class AlignmentModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimizer and schedule."""
-        optimizer = make_optimizer(self.policy.parameters(), self.settings)
+        optimizer = make_optimizer(self.policy.parameters(), self.settings, scaler_of(self.trainer))
         return [optimizer], [make_schedule(optimizer, self.settings, self.steps)]
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> dict[str, Any]:

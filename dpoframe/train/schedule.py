@@ -23,8 +23,12 @@ def total_steps(settings: TrainerSection, pairs: int) -> int:
     return max(1, math.ceil(epochs * pairs / settings.batch_size - 1e-9))
 
 
-def make_optimizer(parameters: Iterable[nn.Parameter], settings: TrainerSection) -> torch.optim.Optimizer:
-    """The named optimizer of `torch.optim`. Weight decay spares vectors and scalars (biases, norms), as is usual."""
+def make_optimizer(parameters: Iterable[nn.Parameter], settings: TrainerSection, scaler: Any = None) -> torch.optim.Optimizer:
+    """The named optimizer of `torch.optim`. Weight decay spares vectors and scalars (biases, norms), as is usual.
+
+    Where torch has the update as one kernel, that is used: on a CPU it takes a fifth of the time. Not where a loss `scaler`
+    scales the gradients, because Lightning then leaves it to the optimizer to take the factor out, after the clipping.
+    """
     known = {name.lower(): kind for name, kind in vars(torch.optim).items() if inspect.isclass(kind) and name != "Optimizer"}
     if settings.optimizer not in known:
         hint = suggestion(settings.optimizer, known)
@@ -39,12 +43,19 @@ def make_optimizer(parameters: Iterable[nn.Parameter], settings: TrainerSection)
         {"params": [parameter for parameter in trained if parameter.ndim >= 2], "weight_decay": settings.weight_decay},
         {"params": [parameter for parameter in trained if parameter.ndim < 2], "weight_decay": 0.0},
     ]
-    extra = {"betas": tuple(settings.betas)} if "betas" in inspect.signature(kind).parameters else {}
+    takes = inspect.signature(kind).parameters
+    extra: dict[str, Any] = {"betas": tuple(settings.betas)} if "betas" in takes else {}
+    if "fused" in takes and scaler is None and all(_fusible(parameter) for parameter in trained):
+        extra["fused"] = True
     try:
         made: torch.optim.Optimizer = kind([group for group in groups if group["params"]], lr=settings.lr, **extra)
     except (TypeError, ValueError) as error:  # muon, for example, takes matrices only
         raise ConfigError(f"trainer.optimizer {settings.optimizer!r} does not take this model's parameters: {error}") from error
     return made
+
+
+def _fusible(parameter: nn.Parameter) -> bool:
+    return type(parameter) is nn.Parameter and parameter.device.type in ("cpu", "cuda") and parameter.is_floating_point()
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, settings: TrainerSection, total: int) -> LambdaLR:
@@ -60,12 +71,17 @@ def make_schedule(optimizer: torch.optim.Optimizer, settings: TrainerSection, to
     return LambdaLR(optimizer, factor)
 
 
+def scaler_of(trainer: Any) -> Any:
+    """The loss scaler of float16 training, or None."""
+    return getattr(trainer.precision_plugin, "scaler", None)
+
+
 def clip(trainer: Any, optimizer: torch.optim.Optimizer, limit: float | None) -> torch.Tensor:
     """Clips the gradients to a total norm of `limit` (None: leaves them) and returns the norm before, 0-dim, on the device.
 
     Under a loss scaler they stay scaled, since Lightning takes the factor out right before the update; the norm is without it.
     """
-    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    scaler = scaler_of(trainer)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.grad is not None]
     norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
     norm = norm if scaler is None else norm / scaler.get_scale()

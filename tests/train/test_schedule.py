@@ -1,0 +1,32 @@
+"""The optimizer of a run."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from dpoframe.config.sections import TrainerSection
+from dpoframe.train.schedule import make_optimizer
+
+
+@pytest.mark.parametrize("scaler", [None, torch.amp.GradScaler("cpu")])
+def test_the_update_is_adamws(scaler) -> None:
+    """Two steps equal AdamW's arithmetic (Loshchilov and Hutter 2019) in float64, in one kernel or in several."""
+    settings = TrainerSection(lr=0.01, weight_decay=0.1, betas=(0.8, 0.9))
+    matrix, vector = (nn.Parameter(torch.full(size, 0.5)) for size in ((2, 2), (3,)))
+    optimizer = make_optimizer([matrix, vector], settings, scaler)
+    assert bool(optimizer.param_groups[0].get("fused")) is (scaler is None)
+    for gradient in (0.3, -0.2):
+        for parameter in (matrix, vector):
+            parameter.grad = torch.full_like(parameter, gradient)
+        optimizer.step()
+    for parameter, decay in ((matrix, 0.1), (vector, 0.0)):
+        value, first, second = 0.5, 0.0, 0.0
+        for step, gradient in enumerate((0.3, -0.2), 1):
+            value -= 0.01 * decay * value
+            first, second = 0.8 * first + 0.2 * gradient, 0.9 * second + 0.1 * gradient**2
+            value -= 0.01 * (first / (1 - 0.8**step)) / (math.sqrt(second / (1 - 0.9**step)) + 1e-8)
+        torch.testing.assert_close(parameter.detach(), torch.full_like(parameter, value))
