@@ -79,7 +79,7 @@ class TextModality(Modality):
     share_prompt: bool = True
     padding_free: bool = True
     response_only: bool = True
-    chunk: int = 256
+    chunk: int = 512
     fused_head: bool = True
     last_layer_skip: bool = True
     generation_batch: int = 16
@@ -133,7 +133,7 @@ class TextModality(Modality):
         return pack(
             encoded,
             [tokens.prompt for tokens in encoded],
-            partners(example.pair_id for example in examples),
+            partners((example.pair_id, example.seed) for example in examples),
             share_prompt=self.share_prompt,
             padding_free=self.padding_free,
         )

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from dpoframe import GradientHint
 
 # Rows of a tile of logits: large enough for full matrix speed, small enough that the tile (rows x vocabulary x 4
-# bytes, 32 MB at a vocabulary of 32,000) stays small beside the activations.
-DEFAULT_CHUNK = 256
+# bytes, 64 MB at a vocabulary of 32,000) stays small beside the activations.
+DEFAULT_CHUNK = 512
 # The hint needs all logits of a pair at once. A pair over this many chunks is not worth that memory: the batch then
 # forms the head's gradient from recomputed logits.
 _LARGEST_PAIR = 4

@@ -258,10 +258,18 @@ def tokenizer_state(tokenizer: Any) -> str:
     return json.dumps([state, tokenizer.bos_token, tokenizer.eos_token], sort_keys=True)
 
 
-def partners(names: Iterable[str]) -> list[int | None]:
-    """For each example the index of the other of its pair: the one other example with the same name, if there is one."""
-    listed = list(names)
-    places: dict[str, list[int]] = {}
-    for index, name in enumerate(listed):
+def partners(names: Iterable[Hashable]) -> list[int | None]:
+    """For each example the index of the other of its pair: the one that has its name.
+
+    A step may hold a pair more than once. The core lays all chosen before all rejected, so that of 2m examples of one name the
+    first is the partner of number m + 1, and so on. One of an odd number has none.
+    """
+    places: dict[Hashable, list[int]] = {}
+    for index, name in enumerate(names):
         places.setdefault(name, []).append(index)
-    return [sum(places[name]) - index if len(places[name]) == 2 else None for index, name in enumerate(listed)]
+    found: dict[int, int | None] = {}
+    for own in places.values():
+        half = len(own) // 2
+        turned = [*own[half:], *own[:half]] if len(own) % 2 == 0 else [None] * len(own)
+        found |= zip(own, turned, strict=True)
+    return [found[index] for index in range(len(found))]

@@ -94,6 +94,40 @@ def test_empty_responses_are_refused(tiny):
         TextModality(model=str(tiny), append_eos=False).collate([Example("a", "", 0, "pair-7")])
 
 
+@pytest.mark.parametrize("seed", [0, 7])
+def test_a_pair_twice_in_a_batch(tiny, seed):
+    """A pair that a step holds twice, in one epoch or in two, keeps its partners: details and gradients are those of it alone."""
+    modality = TextModality(model=str(tiny), chat="never", chunk=1).with_details(frozenset({"shared"}))
+    model = modality.build()
+    long, short = "a much longer response than the other", "short"
+
+    def examples(seeds):
+        return [Example("Say something.", text, one, "p") for text in (long, short) for one in seeds]
+
+    def gradient(values, index):
+        count = len(index)
+        assert count % 2 == 0, "a hint is asked about half a pair"
+        return torch.where(index < len(values_seen) // 2, 1.0, -1.0).to(values)
+
+    def trained(seeds):
+        nonlocal values_seen
+        batch = modality.collate(examples(seeds))
+        values_seen = batch.lengths
+        model.zero_grad()
+        scores = modality.score_with_hint(model, batch, gradient)
+        half = len(seeds)
+        ((scores.value[:half] - scores.value[half:]).sum() / half).backward()
+        return scores, model.get_output_embeddings().weight.grad.clone()
+
+    values_seen = torch.empty(0)
+    once, gradient_once = trained([0])
+    twice, gradient_twice = trained([0, seed])
+    for name in ("value", "length"):
+        torch.testing.assert_close(getattr(twice, name), getattr(once, name).repeat_interleave(2))
+    torch.testing.assert_close(twice.detail["shared"], once.detail["shared"].repeat_interleave(2))
+    torch.testing.assert_close(gradient_twice, gradient_once, rtol=1e-4, atol=1e-6)
+
+
 def test_dropout_is_off_in_training(tiny, tmp_path):
     """A model configured with dropout scores the same twice in training mode, so policy and reference agree at first."""
     from transformers import GPT2Config, GPT2LMHeadModel

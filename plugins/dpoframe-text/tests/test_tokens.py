@@ -181,6 +181,7 @@ def test_digest_knows_what_decides_tokens(tokenizer, byte_tokenizer, chat_templa
 def test_partners_are_the_two_of_a_pair():
     """Two examples of one name are partners; one alone or three together have none."""
     assert partners(["a", "b", "c", "a", "b", "b"]) == [3, None, None, 0, None, None]
+    assert partners(["a", "b", "a", "a", "b", "a"]) == [3, 4, 5, 0, 1, 2]
 
 
 def test_cut_off_answers_have_no_end(tokenizer):
