@@ -96,8 +96,7 @@ def _layer(layer: Any, row: _Row, state: Tensor) -> Tensor:
     state = state + attention.o_proj(mixed.flatten(2)[0])
     mlp = layer.mlp
     seen = norm(layer.post_attention_layernorm, state)
-    added: Tensor = mlp.down_proj(gate(mlp.act_fn, mlp.gate_proj(seen), mlp.up_proj(seen)))
-    return state + added
+    return state + down(mlp.down_proj, mlp.act_fn, mlp.gate_proj(seen), mlp.up_proj(seen))
 
 
 def _window(attention: Any) -> int | None:
@@ -123,12 +122,22 @@ def norm(module: Any, state: Tensor) -> Tensor:
     return normed
 
 
-def gate(activation: nn.Module, gated: Tensor, up: Tensor) -> Tensor:
-    """activation(gated) * up; SiLU keeps its two inputs only."""
-    if type(activation).__name__ not in ("SiLU", "SiLUActivation") or _watched(activation) or gated.dtype != up.dtype:
-        out: Tensor = activation(gated) * up
+def down(project: nn.Module, activation: nn.Module, gated: Tensor, up: Tensor) -> Tensor:
+    """project(activation(gated) * up). With SiLU the product, as large as its factors, is formed again in the backward."""
+    plain = type(activation).__name__ in ("SiLU", "SiLUActivation") and not _watched(activation) and gated.dtype == up.dtype
+    if not plain:
+        out: Tensor = project(activation(gated) * up)
         return out
-    return _Gate.apply(gated, up)  # type: ignore[no-any-return, no-untyped-call]
+    if _bare(project, gated):
+        return _Down.apply(gated, up, project.weight)  # type: ignore[no-any-return, no-untyped-call]
+    return project(_Gate.apply(gated, up))  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _bare(project: Any, given: Tensor) -> bool:
+    """Whether a projection is its weight and nothing else: no bias, adapter, hook or parametrization, no cast on the way."""
+    if type(project) is not nn.Linear or project.bias is not None or _watched(project):
+        return False
+    return project.weight.dtype == given.dtype and not torch.is_autocast_enabled(given.device.type)
 
 
 def rotate(state: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
@@ -168,6 +177,24 @@ class _Gate(torch.autograd.Function):
         gated, up = ctx.saved_tensors
         by_up = torch.nn.functional.silu(gated).mul_(upstream)
         return torch.ops.aten.silu_backward(upstream * up, gated), by_up
+
+
+class _Down(torch.autograd.Function):
+    """y = (silu(a) * b) W^T, keeping a, b and W."""
+
+    @staticmethod
+    def forward(ctx: Any, gated: Tensor, up: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(gated, up, weight)
+        return torch.nn.functional.silu(gated).mul_(up) @ weight.t()
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        gated, up, weight = ctx.saved_tensors
+        activated = torch.nn.functional.silu(gated)
+        by_weight = upstream.t() @ (activated * up) if ctx.needs_input_grad[2] else None
+        by_product = upstream @ weight
+        by_up = activated.mul_(by_product)
+        return torch.ops.aten.silu_backward(by_product.mul_(up), gated), by_up, by_weight
 
 
 class _Rotation(torch.autograd.Function):

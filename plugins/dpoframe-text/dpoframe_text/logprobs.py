@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -151,22 +151,23 @@ class _HeadGradient:
     """Sums g (e_t - p) h' over tiles. The sum is kept in float32, whatever the products are formed in."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, need_weight: bool, need_bias: bool) -> None:
-        self.dtype = weight.dtype
-        self.by_weight = torch.zeros(weight.shape, dtype=_wide(weight.dtype), device=weight.device) if need_weight else None
-        self.by_bias = (
-            torch.zeros(bias.shape, dtype=_wide(bias.dtype), device=bias.device) if need_bias and bias is not None else None
-        )
+        self.weight, self.bias = weight if need_weight else None, bias if need_bias else None
+        self.by_weight: Tensor | None = None
+        self.by_bias: Tensor | None = None
 
     def add(self, negative: Tensor, hidden: Tensor, gradient: Tensor) -> None:
         """One tile: `negative` is p - e_t (rows, V)."""
-        if self.by_weight is not None:
-            scaled = hidden * gradient[:, None].to(hidden.dtype)
-            if negative.dtype == self.by_weight.dtype:
-                self.by_weight.addmm_(negative.t(), scaled, alpha=-1)
+        if self.weight is not None:
+            scaled = hidden * gradient[:, None].to(hidden.dtype).neg()
+            if self.by_weight is None:
+                self.by_weight = (negative.t() @ scaled).to(_wide(self.weight.dtype))
+            elif negative.dtype == self.by_weight.dtype:
+                self.by_weight.addmm_(negative.t(), scaled)
             else:
-                self.by_weight.sub_(negative.t() @ scaled)
-        if self.by_bias is not None:
-            self.by_bias.sub_(gradient.to(negative.dtype) @ negative)
+                self.by_weight.add_(negative.t() @ scaled)
+        if self.bias is not None:
+            added = (gradient.to(negative.dtype).neg() @ negative).to(_wide(self.bias.dtype))
+            self.by_bias = added if self.by_bias is None else self.by_bias.add_(added)
 
     def multiply(self, factor: float) -> None:
         """Scales everything summed so far."""
@@ -176,16 +177,46 @@ class _HeadGradient:
 
     def take(self) -> tuple[Tensor | None, Tensor | None]:
         """The gradients by weight and bias in the weight's dtype."""
-        return tuple(None if part is None else part.to(self.dtype) for part in (self.by_weight, self.by_bias))  # type: ignore[return-value]
+        return _as(self.by_weight, self.weight), _as(self.by_bias, self.bias)
+
+
+def _as(total: Tensor | None, parameter: Tensor | None) -> Tensor | None:
+    if parameter is None:
+        return None
+    return torch.zeros_like(parameter) if total is None else total.to(parameter.dtype)
+
+
+_KEPT_AT_MOST = 2**25
+"""Numbers that stay in memory between two calls: 128 MB in float32."""
+
+
+class _Room:
+    """Memory for a tile. On a CPU it is kept from one call to the next: fetching it anew costs a page fault every 4 kB."""
+
+    _spare: ClassVar[dict[torch.dtype, Tensor]] = {}
+
+    def __init__(self, size: int, like: Tensor) -> None:
+        dtype = _wide(like.dtype)
+        # Taken out while it is in use, so that two threads never share it.
+        kept = self._spare.pop(dtype, None) if like.device.type == "cpu" else None
+        if kept is None or kept.numel() < size:
+            with torch.inference_mode(False):  # what is made in that mode cannot be written to outside it
+                kept = torch.empty(size, dtype=dtype, device=like.device)
+        self.memory = kept
+
+    def leave(self) -> None:
+        """Keeps the memory for the next call, unless that would be much for nothing."""
+        if self.memory.device.type == "cpu" and self.memory.numel() <= _KEPT_AT_MOST:
+            self._spare[self.memory.dtype] = self.memory
 
 
 def _softmax_tiles(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, tiles: Tiles, logps: Tensor
 ) -> Iterator[tuple[int, int, Tensor]]:
     """Yields each tile as probabilities (rows, V) float32 in a buffer that all tiles share; fills `logps` (H,)."""
-    buffer = hidden.new_empty(tiles.largest, weight.shape[0], dtype=_wide(hidden.dtype))
+    room = _Room(tiles.largest * weight.shape[0], hidden)
     for start, stop in tiles.bounds:
-        tile = buffer[: stop - start]
+        tile = room.memory[: (stop - start) * weight.shape[0]].view(stop - start, -1)
         if hidden.dtype == tile.dtype:
             torch.mm(hidden[start:stop], weight.t(), out=tile)
         else:
@@ -198,3 +229,4 @@ def _softmax_tiles(
         torch.softmax(tile, -1, out=tile)
         logps[start:stop] = scored - top + tile.amax(-1).log()
         yield start, stop, tile
+    room.leave()

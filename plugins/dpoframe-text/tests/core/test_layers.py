@@ -35,6 +35,9 @@ def test_pieces_by_finite_differences() -> None:
     angle = torch.randn(5, 1, 3, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda a, b: layers._Norm.apply(a, b, 1e-5), (x, w))
     assert torch.autograd.gradcheck(layers._Gate.apply, (x, y))
+    projection = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
+    flat = (x.detach().flatten(0, 1).requires_grad_(), y.detach().flatten(0, 1).requires_grad_(), projection)
+    assert torch.autograd.gradcheck(layers._Down.apply, flat)
     assert torch.autograd.gradcheck(lambda a: layers.rotate(a, angle.cos(), angle.sin()), (x,))
 
 
@@ -45,13 +48,17 @@ def test_pieces_equal_the_modules_they_stand_for(make_model) -> None:
     layer = make_model("llama").model.layers[0]
     state = torch.randn(1, 7, 32, requires_grad=True)
     upstream = torch.randn(7, 32)
-    for mine, theirs in (
-        (layers.norm(layer.input_layernorm, state[0]), layer.input_layernorm(state)[0]),
-        (layers.gate(layer.mlp.act_fn, state[0], state[0] + 1), (layer.mlp.act_fn(state) * (state + 1))[0]),
+    square, biased = torch.nn.Linear(32, 32, bias=False), torch.nn.Linear(32, 32)
+    product = layer.mlp.act_fn(state) * (state + 1)
+    for mine, theirs, project in (
+        (layers.norm(layer.input_layernorm, state[0]), layer.input_layernorm(state)[0], None),
+        (layers.down(square, layer.mlp.act_fn, state[0], state[0] + 1), square(product)[0], square),
+        (layers.down(biased, layer.mlp.act_fn, state[0], state[0] + 1), biased(product)[0], biased),
     ):
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
-        expected = torch.autograd.grad(theirs, state, upstream)
-        torch.testing.assert_close(torch.autograd.grad(mine, state, upstream), expected, rtol=1e-5, atol=1e-6)
+        inputs = (state, *(project.parameters() if project else ()))
+        expected = torch.autograd.grad(theirs, inputs, upstream, retain_graph=True)
+        torch.testing.assert_close(torch.autograd.grad(mine, inputs, upstream), expected, rtol=1e-5, atol=1e-6)
     angle = torch.randn(1, 7, 4)
     both = torch.cat((angle, angle), -1)
     heads = state.view(1, 7, 4, 8)
