@@ -252,7 +252,8 @@ def test_failures_controls_and_provenance(run: Path) -> None:
 def test_an_evaluation_alone(written: Callable[..., Path], tmp_path: Path) -> None:
     """Without a base the figures stand alone, misses come before hits, and nothing speaks of a difference."""
     folder = written("lone/eval/small", [0.0, 1.0, 0.0, 1.0])
-    for page in (report(tmp_path / "lone"), report(folder, tmp_path / "folder.html")):
+    written("out/small", [0.0, 1.0, 0.0, 1.0], model="model of lone/eval/small")  # as `dpoframe eval --out` lays it
+    for page in (report(tmp_path / "lone"), report(folder, tmp_path / "folder.html"), report(tmp_path / "out")):
         text = page.read_text()
         assert "No base to compare with" in text
         assert "Paired differences" not in text
@@ -291,6 +292,17 @@ def test_a_gate_judges_in_the_page(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Give two runs"):
         report([run, run / "base", run], tmp_path / "x.html", gate)
     assert "Gate" not in report(run).read_text()
+
+
+def test_where_evaluations_lie(written: Callable[..., Path], tmp_path: Path) -> None:
+    """A base is found beside a run and in an --out folder; an evaluation cut by a limit is another suite, with a warning."""
+    for place in ("out/small", "out/base/small", "run/eval/small", "run/base/eval/small"):
+        written(place, [0.0, 1.0])
+    written("run/eval/small-limit-1", [0.0], limit=1)
+    assert "base against aligned" in report(tmp_path / "out").read_text()
+    text = report(tmp_path / "run").read_text()
+    assert "small, small-limit-1" in text
+    assert "only the first 1 prompts and pairs were asked for" in text
 
 
 def test_several_runs(written: Callable[..., Path], tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def read(paths: Sequence[Path]) -> Material:
         parts = [f"There is no folder {', '.join(missing)} (looked for from {Path.cwd()})."] if missing else []
         if empty:
             parts.append(
-                f"{', '.join(empty)} holds no evaluation: neither eval/<suite>/manifest.json nor a manifest.json of its own. "
+                f"{', '.join(empty)} holds no evaluation: no manifest.json of its own, in eval/<suite>/ or in <suite>/. "
                 "Make one with `dpoframe eval`, or with a recipe that names suites under `evaluate`."
             )
         raise DataError(" ".join(parts))
@@ -162,23 +162,53 @@ def read(paths: Sequence[Path]) -> Material:
 
 
 def evaluations_in(path: Path) -> dict[str, Path]:
-    """Folders of finished and unfinished evaluations by suite: those under eval/, or the folder itself."""
+    """Folders of evaluations by suite: the folder itself, those under eval/, or those right in it (`dpoframe eval --out`).
+
+    One that was broken off counts under eval/: that it is not finished is said when it is read.
+    """
     if (path / "manifest.json").is_file():
-        return {str(EvalFolder(path).document("manifest.json")["suite"]): path}
-    return {place.name: place for place in sorted((path / "eval").glob("*")) if place.is_dir()}
+        return {suite_of(path): path}
+    found = [place for place in sorted((path / "eval").glob("*")) if place.is_dir() and (whole(place) or begun(place))]
+    found = found or [place for place in sorted(path.glob("*")) if place.name != BASE and whole(place)]
+    return {suite_of(place): place for place in found}
+
+
+def whole(place: Path) -> bool:
+    """Whether a folder is an evaluation's."""
+    return (place / "manifest.json").is_file()
+
+
+def begun(place: Path) -> bool:
+    """Whether a folder is that of an evaluation which was broken off."""
+    return (place / "store").is_dir() or (place / "samples.jsonl").is_file()
+
+
+def suite_of(place: Path) -> str:
+    """The suite of an evaluation, and its limit where it has one: a look at ten prompts is no match for the whole."""
+    if not whole(place):
+        return place.name
+    about = EvalFolder(place).document("manifest.json")
+    return f"{about['suite']}" + (f"-limit-{about['limit']}" if about.get("limit") is not None else "")
+
+
+def base_of(path: Path, place: Path) -> Path | None:
+    """The base's evaluation beside a run's own; None where there is none."""
+    if place == path:
+        return None
+    base = path / BASE / place.relative_to(path)
+    return base if base.is_dir() else None
 
 
 def read_one(path: Path, places: Mapping[str, Path]) -> Material:
     """One run: each suite against the base's where that was evaluated, else alone."""
     parts = []
     for suite, place in places.items():
-        base = path / BASE / "eval" / suite
-        if base.is_dir() and place != path:
-            sides = (evaluation(base, BASE, f"{BASE}/eval/{suite}"), evaluation(place, "aligned", f"eval/{suite}"))
+        where = place.relative_to(path).as_posix() if place != path else path.resolve().name
+        if base := base_of(path, place):
+            sides = (evaluation(base, BASE, f"{BASE}/{where}"), evaluation(place, "aligned", where))
             parts.append(Part(suite, sides, (compare(base, place),)))
         else:
-            alone = evaluation(place, "", f"eval/{suite}" if place != path else path.resolve().name)
-            parts.append(Part(suite, (alone,)))
+            parts.append(Part(suite, (evaluation(place, "", where),)))
     return Material(tuple(parts), tuple(one for one in (documents(path, ""),) if not one.empty))
 
 
@@ -191,7 +221,9 @@ def read_several(paths: Sequence[Path], places: Sequence[Mapping[str, Path]]) ->
         raise DataError(f"These runs do not compare, because no suite is in all of them: {held}. Evaluate them on one suite.")
     parts = []
     for suite in shared:
-        found = [evaluation(place[suite], label, f"{label}/{suite}") for place, label in zip(places, labels, strict=True)]
+        found = [
+            evaluation(place[suite], label, f"{label}/{place[suite].name}") for place, label in zip(places, labels, strict=True)
+        ]
         parts.append(Part(suite, tuple(found), tuple(compare(found[0].path, one.path) for one in found[1:])))
     left_out = sorted({suite for found in places for suite in found} - set(shared))
     told = (documents(path, label) for path, label in zip(paths, labels, strict=True))
