@@ -81,6 +81,6 @@ def write_suite(folder: Path, prompts: int = 24) -> Path:
 def evaluate(suite: Path, out: Path) -> None:
     """Evaluates one toy against another."""
     torch.set_num_threads(1)
-    modality, other = Grouped(pause=0.003), Grouped(init_seed=1, pause=0.003)
+    modality, other = Grouped(pause=0.006), Grouped(init_seed=1, pause=0.006)
     subject, base = Subject("aligned", modality, modality.build()), Subject("base", other, other.build())
     run_suite(subject, load_suite(suite), out, base=base)
