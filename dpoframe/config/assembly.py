@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dpoframe.config.document import Document, KeyPath
 from dpoframe.config.filling import fill, keys, signature_class, takes_any
 from dpoframe.config.sections import (
+    MIXTURE,
     DataKeys,
     DataSection,
     HeldOutKeys,
     LossKeys,
     Part,
     ReferenceSection,
+    SourceKeys,
     TopKeys,
     TrainerSection,
     WeightedLoss,
@@ -143,9 +145,25 @@ class Assembly:
         free = {key: value for key, value in rest.items() if key not in keys(kind)} if takes_any(found[0]) else {}
         bound = {key: value for key, value in rest.items() if key not in free}
         filled = self.filled(kind, bound, path, ["name", *others])
+        inside = {"sources": self._sources(rest.get("sources"), (*path, "sources"))} if name == MIXTURE else {}
         if filled is None:
             return None
-        return name, {**{field.name: getattr(filled, field.name) for field in fields(filled)}, **free}, found[1]
+        return name, {**{field.name: getattr(filled, field.name) for field in fields(filled)}, **free, **inside}, found[1]
+
+    def _sources(self, given: Any, path: KeyPath) -> list[dict[str, Any]]:
+        """The data sets inside a mixture, each with every default; what is no list of mappings is told by the mixture's types."""
+        if given == []:
+            self.fault(path, "is an empty list.", "A mixture needs at least one source, such as {name: jsonl, path: pairs.jsonl}.")
+        made = []
+        for index, one in enumerate(given if isinstance(given, list) else ()):
+            if not isinstance(one, Mapping):
+                continue
+            own = self.filled(SourceKeys, {key: one[key] for key in keys(SourceKeys) if key in one}, (*path, index))
+            rest = {key: value for key, value in one.items() if key not in keys(SourceKeys)}
+            found = self.source(rest, (*path, index), keys(SourceKeys))
+            if own is not None and found is not None:
+                made.append({"name": found[0], **found[1], "weight": own.weight})
+        return made
 
     def named(self, kind: str, given: Any, path: KeyPath) -> tuple[str, dict[str, Any]] | None:
         """The name and the other keys of a part; a bare word is a name."""

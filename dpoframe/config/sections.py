@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import StringConstraints
+from pydantic import AllowInfNan, StringConstraints
 
 Positive: TypeAlias = Annotated[int, Gt(0), Le(10**9)]
 Few: TypeAlias = Annotated[int, Gt(0), Le(1024)]
@@ -18,6 +18,9 @@ ReferenceKind: TypeAlias = Literal["copy", "adapter", "cached", "none", "ema"]
 Precision: TypeAlias = Literal[
     "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "transformer-engine", "transformer-engine-float16"
 ]
+
+MIXTURE = "mixture"
+"""The data set whose key `sources` holds further ones."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,15 @@ class HeldOutKeys:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     limit: Positive | None = None
+
+
+@dataclass(frozen=True)
+class SourceKeys:
+    """The keys of a mixture's source that are the mixture's own; all others are the data set's arguments."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    weight: Annotated[float, Gt(0), AllowInfNan(False)] = 1.0
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dpoframe.config import paths
 from dpoframe.config.document import read_file
-from dpoframe.config.sections import DataSection
+from dpoframe.config.sections import MIXTURE, DataSection
 from dpoframe.errors import DpoframeError
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 PartName: TypeAlias = tuple[str, str]
 """A kind of part and a name."""
-
-_MIXTURE = "mixture"
 
 
 def indirect_suppliers(host: PluginHost, data: DataSection, suites: Sequence[str]) -> tuple[str, ...]:
@@ -44,7 +42,7 @@ def indirect_suppliers(host: PluginHost, data: DataSection, suites: Sequence[str
 
 def _inside(section: Any) -> Iterator[PartName]:
     """The data sets inside a data set's section: those that a mixture names, at any depth."""
-    if not isinstance(section, Mapping) or section.get("name") != _MIXTURE:
+    if not isinstance(section, Mapping) or section.get("name") != MIXTURE:
         return
     sources = section.get("sources")
     for source in sources if isinstance(sources, list | tuple) else ():

@@ -187,7 +187,7 @@ def _held_out(validation: Any, host: PluginHost, modality: Modality | None, allo
     if not isinstance(name, str):
         raise ConfigError("data.validation names no data set. Write such as `validation: {name: jsonl, path: held_out.jsonl}`.")
     checks = Inspection(f"validation {_label(name, options)}", modality, allow=allow)
-    return Pass.over(checks, open_dataset(name, options, host), limit)
+    return Pass.over(checks, open_dataset(name, options, host, "data.validation"), limit)
 
 
 def _label(name: str, options: Mapping[str, Any]) -> str:

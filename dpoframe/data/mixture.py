@@ -29,9 +29,10 @@ def mixture(sources: Sequence[Mapping[str, Any]], stop: Literal["first", "all"] 
         ConfigError: a source lacks its name or has a wrong weight; all faults at once.
     """
     _check(sources)
+    given = [{key: value for key, value in source.items() if key not in ("name", "weight")} for source in sources]
     streams = [
-        open_dataset(source["name"], {key: value for key, value in source.items() if key not in ("name", "weight")}, host())
-        for source in sources
+        open_dataset(source["name"], options, host(), f"data.sources.{index}")
+        for index, (source, options) in enumerate(zip(sources, given, strict=True))
     ]
     return interleave(streams, [float(source.get("weight", 1)) for source in sources], stop)
 
@@ -39,7 +40,7 @@ def mixture(sources: Sequence[Mapping[str, Any]], stop: Literal["first", "all"] 
 def _check(sources: Sequence[Mapping[str, Any]]) -> None:
     faults = [] if sources else [Fault("data.sources", "a mixture needs at least one source.")]
     for index, source in enumerate(sources):
-        where = f"data.sources[{index}]"
+        where = f"data.sources.{index}"
         if not isinstance(source.get("name"), str):
             faults.append(Fault(f"{where}.name", "a source needs the name of its data set.", "Such as `name: jsonl`."))
         weight = source.get("weight", 1)

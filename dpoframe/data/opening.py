@@ -17,8 +17,10 @@ from dpoframe.types import PreferencePair, RefusedRow
 Source = Callable[..., Iterable[PreferencePair | RefusedRow]]
 
 
-def open_dataset(name: str, options: Mapping[str, Any], host: PluginHost) -> Iterator[PreferencePair | RefusedRow]:
-    """Pairs and refused rows of the data set that `host` knows as `name`.
+def open_dataset(
+    name: str, options: Mapping[str, Any], host: PluginHost, where: str = "data"
+) -> Iterator[PreferencePair | RefusedRow]:
+    """Pairs and refused rows of the data set that `host` knows as `name`; messages call the options' place `where`.
 
     Raises:
         UnknownNameError: no plugin supplies the name.
@@ -27,20 +29,20 @@ def open_dataset(name: str, options: Mapping[str, Any], host: PluginHost) -> Ite
         PluginError: the data set raises an error of its own, or yields something else than pairs and refused rows.
     """
     target: Source = host.get("dataset", name)
-    _check_keys(name, target, options)
+    _check_keys(name, target, options, where)
     # A data set made of others (a mixture) finds them in the same host.
     with using(host):
-        rows = _guarded(name, lambda: _call(name, target, options))
+        rows = _guarded(name, lambda: _call(name, target, options, where))
     return _only_pairs(name, iter(rows))
 
 
-def _check_keys(name: str, target: Source, options: Mapping[str, Any]) -> None:
+def _check_keys(name: str, target: Source, options: Mapping[str, Any], where: str) -> None:
     parameters = inspect.signature(target).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     faults = [
         Fault(
-            f"data.{key}",
+            f"{where}.{key}",
             f"the data set {name!r} has no such key.",
             f"{suggestion(key, parameters)} It has: {', '.join(parameters)}.",
         )
@@ -48,7 +50,7 @@ def _check_keys(name: str, target: Source, options: Mapping[str, Any]) -> None:
         if key not in parameters
     ]
     faults += [
-        Fault(f"data.{key}", f"the data set {name!r} needs this key.")
+        Fault(f"{where}.{key}", f"the data set {name!r} needs this key.")
         for key, parameter in parameters.items()
         if parameter.default is parameter.empty and key not in options and parameter.kind is not parameter.VAR_POSITIONAL
     ]
@@ -56,7 +58,7 @@ def _check_keys(name: str, target: Source, options: Mapping[str, Any]) -> None:
         raise ConfigError(f"The options of the data set {name!r} are wrong:", faults)
 
 
-def _call(name: str, target: Source, options: Mapping[str, Any]) -> Iterable[PreferencePair | RefusedRow]:
+def _call(name: str, target: Source, options: Mapping[str, Any], where: str) -> Iterable[PreferencePair | RefusedRow]:
     """Calls a data set with its options checked against its annotations, where pydantic understands these."""
     try:
         checked = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(target)
@@ -65,14 +67,14 @@ def _call(name: str, target: Source, options: Mapping[str, Any]) -> Iterable[Pre
     try:
         return checked(**options)
     except ValidationError as error:
-        raise ConfigError(f"The options of the data set {name!r} are wrong:", _faults(target, options, error)) from error
+        raise ConfigError(f"The options of the data set {name!r} are wrong:", _faults(target, options, error, where)) from error
 
 
-def _faults(target: Source, options: Mapping[str, Any], error: ValidationError) -> list[Fault]:
+def _faults(target: Source, options: Mapping[str, Any], error: ValidationError, where: str) -> list[Fault]:
     """One fault an option: pydantic tells each branch of a union apart, which helps nobody."""
     parameters = inspect.signature(target).parameters
     wrong = dict.fromkeys(str(fault["loc"][0]) for fault in error.errors())
-    return [Fault(f"data.{key}", f"must be {parameters[key].annotation}, found {shown(options[key])}.") for key in wrong]
+    return [Fault(f"{where}.{key}", f"must be {parameters[key].annotation}, found {shown(options[key])}.") for key in wrong]
 
 
 def _only_pairs(name: str, rows: Iterator[Any]) -> Iterator[PreferencePair | RefusedRow]:

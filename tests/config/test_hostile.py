@@ -80,6 +80,28 @@ TEXTS = {
         ["data.validation.path", "is required"],
     ),
     "data-type": (M + "data: {name: rows, path: {a: 1}}\n", ["data.path", "should be"]),
+    "mixture-sources": (
+        M + "data:\n  name: mixture\n  sources:\n    - {name: rows, pth: a, weigt: 2}\n    - {name: rows, path: a, weight: 0}\n"
+        "    - {name: mixture, sources: [{name: rwos}], stop: never}\n",
+        [
+            "data.sources.0.pth (line 5): is no key here. Did you mean 'path'?",
+            "data.sources.0.weigt (line 5): is no key here. Did you mean 'weight'?",
+            "data.sources.0.path (line 5): is required",
+            "data.sources.1.weight (line 6): is 0, but should be greater than 0",
+            "data.sources.2.stop (line 7)",
+            "data.sources.2.sources.0.name (line 7): No data set is called 'rwos'. Did you mean 'rows'?",
+        ],
+    ),
+    "mixture-weight": (
+        M + "data: {name: mixture, sources: [{name: rows, path: a, weight: .inf}]}\n",
+        ["sources.0.weight", "finite"],
+    ),
+    "mixture-empty": (M + "data: {name: mixture, sources: []}\n", ["data.sources (line 2)", "at least one source"]),
+    "mixture-word": (M + "data: {name: mixture, sources: [rows]}\n", ["data.sources.0 (line 2): is 'rows'", "a mapping"]),
+    "mixture-held-out": (
+        M + "data: {name: rows, path: p, validation: {name: mixture, sources: [{name: rows}]}}\n",
+        ["data.validation.sources.0.path (line 2): is required"],
+    ),
     "limit": (M + "data: {name: rows, path: p, limit: 0}\n", ["data.limit", "greater than 0"]),
     "loss-unknown": (M + D + "loss: sigmiod\n", ["'sigmiod'", "No loss is called"]),
     "loss-empty-list": (M + D + "loss: []\n", ["loss (line 3)", "empty list"]),

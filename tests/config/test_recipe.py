@@ -286,6 +286,17 @@ def test_validation_source(host: PluginHost) -> None:
     assert load_recipe(recipe.to_dict(), host=host) == recipe
 
 
+def test_sources_of_a_mixture(host: PluginHost) -> None:
+    """Each data set inside a mixture is resolved like one of its own: every default, its weight, at any depth."""
+    inner = {"name": "mixture", "sources": [{"name": "anything", "free": 1, "weight": 3}], "stop": "all"}
+    data = {"name": "mixture", "sources": [{"name": "rows", "path": "p", "weight": 2}, inner]}
+    recipe = load_recipe({**BASE, "data": data}, host=host)
+    first, second = recipe.data.options["sources"]
+    assert first == {"name": "rows", "path": "p", "layout": "auto", "columns": None, "weight": 2.0}
+    assert second == {"name": "mixture", "sources": [{"name": "anything", "free": 1, "weight": 3.0}], "stop": "all", "weight": 1.0}
+    assert load_recipe(recipe.to_dict(), host=host) == recipe
+
+
 @pytest.mark.parametrize(("given", "held"), [(0.1, 0.1), (12, 12), (1, 1), (0, None), (0.0, None), (None, None)])
 def test_validation_by_share_or_number(given: Any, held: Any, host: PluginHost) -> None:
     """Below 1 the validation is a share, from 1 a whole number of pairs; 0 holds nothing out."""

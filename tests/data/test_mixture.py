@@ -75,9 +75,9 @@ def test_nested(sources, core):
     ("change", "error", "match"),
     [
         ({"sources": []}, ConfigError, "at least one source"),
-        ({"sources": [{"weight": 0}]}, ConfigError, r"(?s)sources\[0\].name.*sources\[0\].weight"),
+        ({"sources": [{"weight": 0}]}, ConfigError, r"(?s)sources\.0\.name.*sources\.0\.weight"),
         ({"sources": [{"name": "jsnl"}]}, UnknownNameError, "jsonl"),
-        ({"sources": [{"name": "jsonl"}]}, ConfigError, "data.path"),
+        ({"sources": [{"name": "jsonl"}]}, ConfigError, r"data\.sources\.0\.path"),
         ({"sources": [{"name": "jsonl", "path": "nowhere.jsonl"}]}, DataError, "does not exist"),
         ({"sources": [{"name": "jsonl", "path": "x"}], "stop": "never"}, ConfigError, "data.stop"),
         ({"sources": "a.jsonl"}, ConfigError, "data.sources"),
