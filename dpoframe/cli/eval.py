@@ -92,7 +92,9 @@ def shown(found: Sequence[SuiteResult]) -> RenderableType:
         if one.limit is not None:
             parts.append(Text(f"Partial: only the first {one.limit} prompts and pairs were asked for.", style="yellow"))
         elif not one.complete:
-            parts.append(Text("Incomplete: some samples could not be scored yet. Run the command again.", style="yellow"))
+            parts.append(
+                Text("Incomplete: a figure has no samples, or some are to be asked again. Reasons: scores.jsonl.", style="yellow")
+            )
         parts.append(Text(output.escaped(f"{one.folder}\n"), style="dim"))
     return Group(*parts)
 
