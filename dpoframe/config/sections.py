@@ -5,20 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AllowInfNan, StringConstraints
+from pydantic import AllowInfNan, BeforeValidator, StringConstraints, WithJsonSchema
 
 Positive: TypeAlias = Annotated[int, Gt(0), Le(10**9)]
 Few: TypeAlias = Annotated[int, Gt(0), Le(1024)]
 Share: TypeAlias = Annotated[float, Gt(0), Lt(1)]
 Rate: TypeAlias = Annotated[float, Gt(0), Lt(1e6)]
 ReferenceKind: TypeAlias = Literal["copy", "adapter", "cached", "none", "ema"]
-Precision: TypeAlias = Literal[
+FullPrecision: TypeAlias = Literal[
     "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "transformer-engine", "transformer-engine-float16"
 ]
+SHORT_PRECISIONS = {"64": "64-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
+"""Lightning's short names, of which those that are numbers may be given as numbers."""
 
+
+def full_precision(given: Any) -> Any:
+    """The full name of a precision, so that it does not matter how a recipe writes it; anything else as it is."""
+    known = SHORT_PRECISIONS.get(str(given)) if type(given) in (int, str) else None
+    return known or given
+
+
+Precision: TypeAlias = Annotated[
+    FullPrecision,
+    BeforeValidator(full_precision),
+    WithJsonSchema({"enum": [*get_args(FullPrecision), *SHORT_PRECISIONS, 64, 32, 16]}),
+]
 MIXTURE = "mixture"
 """The data set whose key `sources` holds further ones."""
 
@@ -136,7 +150,7 @@ class TrainerSection:
         warmup: Below 1 a share of the run, else a number of steps.
         gradient_clip_val: Largest norm of the gradient, None for no limit.
         on_nonfinite: What a loss or gradient that is not finite does: `stop` the run before the update, or `skip` the step.
-        precision: As in `lightning.Trainer`.
+        precision: As in `lightning.Trainer`; its short names stand for the full ones.
         devices: As in `lightning.Trainer`.
         accelerator: As in `lightning.Trainer`.
         strategy: As in `lightning.Trainer`.

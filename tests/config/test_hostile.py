@@ -122,7 +122,7 @@ TEXTS = {
     "trainer-warmup-long": (GOOD + "trainer: {warmup: 10, max_steps: 5}\n", ["10 steps of a run of 5"]),
     "trainer-negative": (GOOD + "trainer: {lr: -1e-6}\n", ["trainer.lr", "greater than 0"]),
     "trainer-word": (GOOD + "trainer: {lr: fast}\n", ["'fast'", "should be a number"]),
-    "trainer-precision": (GOOD + "trainer: {precision: bf16}\n", ["trainer.precision", "bf16-mixed"]),
+    "trainer-precision": (GOOD + "trainer: {precision: fp16}\n", ["trainer.precision", "bf16-mixed"]),
     "trainer-optimizer": (GOOD + "trainer: {optimizer: admaw}\n", ["'admaw'", "Did you mean 'adamw'?"]),
     "lightning-own": (GOOD + "trainer: {lightning: {max_steps: 1}}\n", ["trainer.lightning.max_steps", "Write trainer.max_steps"]),
     "lightning-ours": (GOOD + "trainer: {lightning: {logger: true}}\n", ["is set by dpoframe"]),

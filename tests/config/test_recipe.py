@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,21 @@ def test_validation_source(host: PluginHost) -> None:
     assert recipe.data.validation == {"name": "rows", "path": "q", "layout": "auto", "columns": None, "limit": 9}
     assert recipe.data.validation_plugin == "small"
     assert load_recipe(recipe.to_dict(), host=host) == recipe
+
+
+@pytest.mark.parametrize(
+    ("given", "full"),
+    [(32, "32-true"), ("32", "32-true"), (16, "16-mixed"), ("16", "16-mixed"), (64, "64-true"), ("64", "64-true"),
+     ("bf16", "bf16-mixed"), ("bf16-true", "bf16-true")],
+)  # fmt: skip
+def test_short_precisions(given: Any, full: str, host: PluginHost) -> None:
+    """Lightning's short names of precisions, numbers among them, are taken and become its full ones."""
+    from lightning.fabric.connector import _convert_precision_to_unified_args
+
+    assert load_recipe({**BASE, "trainer": {"precision": given}}, host=host).trainer.precision == full
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning would rather have the full names
+        assert _convert_precision_to_unified_args(given) == full
 
 
 def test_sources_of_a_mixture(host: PluginHost) -> None:

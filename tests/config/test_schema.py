@@ -35,6 +35,8 @@ def validator(host: PluginHost) -> Any:
         {"reference": "none"},
         {"reference": {"kind": "ema", "decay": 0.9}},
         {"trainer": {"lr": 1e-5, "betas": [0.9, 0.99], "lightning": {"benchmark": True}}},
+        {"trainer": {"precision": 32}},
+        {"trainer": {"precision": "bf16"}},
         {"evaluate": ["tiny"], "reporters": [{"name": "notes"}], "plugins": ["small"], "seed": 3},
     ],
 )
@@ -58,6 +60,7 @@ def test_right_recipes_are_valid(change: dict[str, Any], validator: Any) -> None
         {"reference": "frozen"},
         {"trainer": {"lr": -1}},
         {"trainer": {"lrr": 1}},
+        {"trainer": {"precision": 8}},
         {"seed": -1},
     ],
 )
