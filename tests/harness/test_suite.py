@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dpoframe.errors import ConfigError
-from dpoframe.harness import load_suite
+from dpoframe.errors import ConfigError, MachineError
+from dpoframe.harness import Suite, load_suite
+from dpoframe.harness.needs import needs
+from dpoframe.harness.suite_file import read_suite
 from dpoframe.plugins import PluginHost
+from dpoframe.testing import toy
 
 
 def test_reads_prompts_pairs_and_evaluators(suite_file: Path, plugins: PluginHost) -> None:
@@ -98,3 +103,145 @@ def test_prompt_rows_end_at_line_feeds_alone(suite_file: Path, plugins: PluginHo
     row = '{"id": "p", "prompt": "one\u2028two\x85three"}\n'
     (suite_file.parent / "prompts.jsonl").write_text(row, encoding="utf-8")
     assert load_suite(suite_file, plugins).prompts[0].content == "one\u2028two\x85three"
+
+
+PLAIN = "name: x\nversion: 1\nevaluators: [finished]\n"
+
+
+def suite_of(folder: Path, plugins: PluginHost, text: str, *changes: str) -> Suite:
+    """A suite from a file in the folder."""
+    file = folder / "made.yaml"
+    file.write_text(PLAIN + text)
+    return load_suite(file, plugins, changes)
+
+
+ROWS = [{"question": "what?", "answer": "this", "kind": "a"}, {"question": "why?", "answer": "that", "kind": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.csv", "question,answer,kind\nwhat?,this,a\nwhy?,that,b\n"),
+        ("rows.tsv", "question\tanswer\tkind\nwhat?\tthis\ta\nwhy?\tthat\tb\n"),
+        ("rows.json", json.dumps(ROWS)),
+        ("rows.jsonl", "\n".join(map(json.dumps, ROWS))),
+    ],
+)
+def test_prompts_of_any_file(tmp_path: Path, plugins: PluginHost, name: str, content: str) -> None:
+    """A file is read by its ending; columns are named, the others are the sample's facts, `limit` takes the first rows."""
+    (tmp_path / name).write_text(content)
+    suite = suite_of(tmp_path, plugins, f"prompts: {{path: {name}, field: question, reference: answer, id: kind}}\n")
+    found = [(one.id, one.content, one.meta["reference"]) for one in suite.prompts]
+    assert found == [("a", "what?", "this"), ("b", "why?", "that")]
+    section = f"prompts: {{path: {name}, field: question, limit: 1}}\n"
+    assert [one.content for one in suite_of(tmp_path, plugins, section).prompts] == ["what?"]
+
+
+def test_prompts_of_text_and_parquet(tmp_path: Path, plugins: PluginHost) -> None:
+    """A text file is one prompt a line; Parquet is read too, and its values that JSON cannot hold are left out."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (tmp_path / "asks.txt").write_text("one\n\ntwo\n")
+    assert [one.content for one in suite_of(tmp_path, plugins, "prompts: asks.txt\n").prompts] == ["one", "two"]
+    pq.write_table(pa.table({"prompt": ["one"], "raw": [b"\x00"], "expect": [["a", "b"]]}), tmp_path / "asks.parquet")
+    (prompt,) = suite_of(tmp_path, plugins, "prompts: asks.parquet\n").prompts
+    assert (prompt.content, prompt.meta) == ("one", {"expect": ["a", "b"]})
+
+
+def test_prompts_of_a_data_set(tmp_path: Path, plugins: PluginHost) -> None:
+    """A data set gives each of its pairs' prompts once, with the chosen answer as the reference, and without places."""
+    suite = suite_of(tmp_path, plugins, "prompts: {name: toy, count: 12}\n")
+    pairs = toy.toy_pairs(12)
+    assert [one.content for one in suite.prompts] == list(dict.fromkeys(pair.prompt for pair in pairs))  # type: ignore[arg-type]
+    assert suite.prompts[0].meta["reference"] == pairs[0].chosen
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "p", "chosen": "good", "rejected": "bad", "kind": "k"}\n')
+    suite = suite_of(tmp_path, plugins, "prompts: {path: pairs.jsonl, layout: plain}\n")
+    assert suite.prompts[0].meta == {"reference": "good", "kind": "k"}
+
+
+def test_few_shot_and_system(tmp_path: Path, plugins: PluginHost) -> None:
+    """Requests come finished: system prompt and examples are in the prompt; a list and a file of examples say the same."""
+    (tmp_path / "shots.jsonl").write_text('{"prompt": "a", "response": "1"}\n{"prompt": "b", "reference": "2"}\n')
+    text = "prompts: [c]\nsystem: Be brief.\nform: chat\nfew_shot: {examples: %s, count: 2}\n"
+    from_file = suite_of(tmp_path, plugins, text % "shots.jsonl")
+    inline = suite_of(tmp_path, plugins, text % "[{prompt: a, response: '1'}, {prompt: b, chosen: '2'}]")
+    asked: Any = from_file.requests()[0].prompt
+    assert [turn["content"] for turn in asked] == ["Be brief.", "a", "1", "b", "2", "c"]
+    assert inline.requests() == from_file.requests()
+    assert inline.digest() == from_file.digest()
+    assert suite_of(tmp_path, plugins, text % "shots.jsonl", "few_shot.count=1").digest() != from_file.digest()
+
+
+def test_overrides(suite_file: Path, plugins: PluginHost) -> None:
+    """`--set` changes any key; what it breaks is named as set by hand."""
+    suite = load_suite(suite_file, plugins, ["samples=1", "generation.temperature=0", "evaluators.2.window=6"])
+    assert (suite.samples, suite.generation["temperature"], suite.evaluators[2].window) == (1, 0, 6)  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match=r"evaluators\.2\.windw \(--set\).*Did you mean 'window'"):
+        load_suite(suite_file, plugins, ["evaluators.2.windw=6"])
+
+
+def test_faults_of_every_section_at_once(tmp_path: Path, plugins: PluginHost) -> None:
+    """A wrong key in one section hides no fault of another, and each is named with file and line."""
+    (tmp_path / "rows.csv").write_text("question\nwhat?\n")
+    file = tmp_path / "bad.yaml"
+    file.write_text(
+        "name: bad\nversion: 1\nsamplse: 2\nprompts: {path: rows.csv, field: questoin, limt: 3}\npairs: absent.jsonl\n"
+        "few_shot: {examples: [{prompt: a}], tempalte: x}\nbackend: {kind: endpiont}\n"
+        "evaluators:\n- {name: degeneration, windw: 3}\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_suite(file, plugins)
+    told = {fault.where: str(fault) for fault in caught.value.faults}
+    assert "Did you mean 'samples'?" in told[f"samplse ({file}:3)"]
+    assert "limt" in told[f"prompts.limt ({file}:4)"]
+    assert "it has question" in told[f"{tmp_path / 'rows.csv'}:1"]
+    assert "does not exist" in told[f"pairs ({file}:5)"]
+    assert "Did you mean 'template'?" in told[f"few_shot.tempalte ({file}:6)"]
+    assert "Did you mean 'endpoint'?" in told[f"backend.kind ({file}:7)"]
+    assert "Did you mean 'window'?" in told[f"evaluators.0.windw ({file}:9)"]
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("prompts: {path: no.csv}\n", "no.csv does not exist"),
+        ("prompts: {field: question}\n", "prompts.path"),
+        ("prompts: {name: toy, cuont: 3}\n", "Did you mean 'count'?"),
+        ("prompts: [[1]]\n", "should be text or a mapping"),
+        ("prompts: 3\n", "should be a list"),
+        ("prompts: [a]\nfew_shot: {examples: [{prompt: a, response: b}], count: 3}\n", "there are 1 examples"),
+        ("prompts: [a]\nfew_shot: {examples: [{prompt: a, response: b}], template: x}\n", "must hold {prompt} and {response}"),
+        ("prompts: [a]\nform: caht\n", "'chat'"),
+        ("prompts: [a]\nbackend: {kind: endpoint, url: nowhere, model: m}\n", "give an address"),
+        ("prompts: [a]\nname: two\n", "stands twice"),
+        ("prompts: [a]\nseed: true\n", "should be a number"),
+    ],
+)
+def test_more_bad_suites(tmp_path: Path, plugins: PluginHost, text: str, part: str) -> None:
+    """Each mistake is one clear ConfigError."""
+    with pytest.raises(ConfigError) as caught:
+        suite_of(tmp_path, plugins, text)
+    assert part in str(caught.value)
+
+
+def test_what_cannot_run_here_is_no_fault_of_the_suite(tmp_path: Path, plugins: PluginHost) -> None:
+    """A suite that is right, and cannot run on this machine, is a MachineError with the fix."""
+    with pytest.raises(MachineError, match=r'backend .vllm. cannot run here.*pip install "dpoframe\[vllm\]"'):
+        suite_of(tmp_path, plugins, "prompts: [a]\nbackend: vllm\n")
+
+
+def test_limited(suite_file: Path, plugins: PluginHost) -> None:
+    """A suite cut to two prompts asks the first two alone, and is another suite by its digest."""
+    suite = load_suite(suite_file, plugins)
+    cut = suite.limited(2)
+    assert [request.id for request in cut.requests()] == ["p0#0", "p0#1", "p1#0", "p1#1"]
+    assert cut.requests() == suite.requests()[:4]
+    assert cut.digest() != suite.digest()
+
+
+def test_needs(suite_file: Path, plugins: PluginHost) -> None:
+    """Endpoints are named among what a suite needs; a suite of the core's own evaluators needs nothing."""
+    assert needs(read_suite(suite_file, plugins)) == []
+    changes = ["backend.kind=endpoint", "backend.url=http://localhost:9/v1", "backend.model=m"]
+    assert needs(read_suite(suite_file, plugins, changes)) == ["backend endpoint at http://localhost:9/v1"]
