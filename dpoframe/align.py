@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,7 @@ def align(
 
     The base's evaluations lie in `out`/base/eval, the aligned model's in `out`/eval. With `resume` what is there already
     is not done again, and a run whose training is finished is evaluated only. Ranks other than the first only train.
+    From before the base is evaluated until the report is written no other process can claim the folder.
 
     Args:
         recipe: What to do.
@@ -79,7 +81,8 @@ def align(
             bar where None.
 
     Raises:
-        ConfigError: The recipe or a suite cannot be used, found before any weights are loaded.
+        ConfigError: The recipe or a suite cannot be used, or another recipe made the run to go on with, or another process is
+            writing to it; found before any weights are loaded.
         DpoframeError: As `dpoframe.train.fit.fit` and `dpoframe.harness.run_suite`.
     """
     from dpoframe.train.fit import fit, is_first_rank
@@ -91,26 +94,38 @@ def align(
         folder.require_new()
     if not suites or not is_first_rank():
         return Alignment(fit(recipe, folder.path, resume=resume, host=known))
-    if resume and folder.finished and (stored := _stored(suites, folder.path)):
-        return Alignment(_done(folder), stored, report(folder.path))
     made: list[tuple[nn.Module, Subject]] = []
 
     def build() -> nn.Module:
         made.append(before(recipe, suites, folder.path, progress or silent))
         return made[0][0]
 
-    if resume and folder.finished:
-        build()
-        done, model = _done(folder), recipe.modality.value.load(folder.model)
-    else:
-        done = fit(recipe, folder.path, resume=resume, host=known, build=build, progress=progress)
+    with ExitStack() as claim:
+        if resume and folder.finished:
+            folder.require_recipe(recipe)
+            claim.enter_context(folder.claimed())
+            return _again(recipe, suites, folder, progress or silent)
+        done = fit(recipe, folder.path, resume=resume, host=known, build=build, progress=progress, claim=claim)
         if done.status != "finished":
             return Alignment(done)
-        model = made[0][0]
-    base = made[0][1]
-    comparisons = after(recipe, model, base, suites, folder.path, progress or silent)
-    page = report(folder.path)
-    tell(recipe, folder.path, comparisons, done.steps, page)
+        return _concluded(recipe, *made[0], suites, done, progress or silent)
+
+
+def _again(recipe: Recipe, suites: Sequence[Suite], folder: RunFolder, progress: Progress) -> Alignment:
+    """What there is of a run whose training is finished; what lacks of its evaluations is made up for."""
+    if stored := _stored(suites, folder.path):
+        return Alignment(_done(folder), stored, report(folder.path))
+    base = before(recipe, suites, folder.path, progress)[1]
+    return _concluded(recipe, recipe.modality.value.load(folder.model), base, suites, _done(folder), progress)
+
+
+def _concluded(
+    recipe: Recipe, model: nn.Module, base: Subject, suites: Sequence[Suite], done: FitResult, progress: Progress
+) -> Alignment:
+    """The aligned model's evaluations, what they say against the base's, and who is told of it."""
+    comparisons = after(recipe, model, base, suites, done.folder, progress)
+    page = report(done.folder)
+    tell(recipe, done.folder, comparisons, done.steps, page)
     return Alignment(done, comparisons, page)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,10 +16,11 @@ from dpoframe import Reporter, ReporterSession, RunInfo, hookimpl
 from dpoframe.align import align
 from dpoframe.config import load_recipe
 from dpoframe.config.sections import Part
-from dpoframe.errors import ConfigError
+from dpoframe.errors import CheckpointError, ConfigError
 from dpoframe.harness import EvalFolder
 from dpoframe.plugins import PluginHost, using
 from dpoframe.testing import toy
+from dpoframe.train.claim import claimed
 
 SUITE = """
 name: small
@@ -173,3 +176,61 @@ def test_reporters_are_told_of_the_evaluations(tmp_path: Path, plugins: PluginHo
     assert {row[0] for row in answers} == {"say a", "say b", "say c", "say d"}
     assert {len(row) for row in answers} == {len(columns)}
     assert told[-1] == ("artifact", ("report", "report.html"))
+
+
+@pytest.mark.filterwarnings("ignore:.*chosen response is the:RuntimeWarning")  # what the check says of the toy's lengths
+@pytest.mark.parametrize("evaluated", [True, False])
+def test_a_finished_run_of_another_recipe_is_refused(evaluated: bool, tmp_path: Path, plugins: PluginHost) -> None:
+    """A finished run, evaluated or not, is neither shown nor evaluated for a recipe that did not make it."""
+    align(recipe(tmp_path), tmp_path / "run", host=plugins)
+    if not evaluated:
+        shutil.rmtree(tmp_path / "run" / "eval")
+    before = files(tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"(?s)another recipe.*--out.*modality\.width: the run has 8, the recipe now says 4"):
+        align(recipe(tmp_path, width=4), tmp_path / "run", resume=True, host=plugins)
+    assert files(tmp_path / "run") == before
+    (tmp_path / "run" / "recipe.yaml").unlink()
+    with pytest.raises(CheckpointError, match="no run to resume"):
+        align(recipe(tmp_path), tmp_path / "run", resume=True, host=plugins)
+
+
+def files(folder: Path) -> dict[str, int]:
+    """Every file of a folder with the time it was last written."""
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.filterwarnings("ignore:.*chosen response is the:RuntimeWarning")  # what the check says of the toy's lengths
+def test_the_folder_is_claimed_from_first_to_last(tmp_path: Path, plugins: PluginHost) -> None:
+    """While base or aligned model are evaluated, and while it trains, no other process can claim the folder; afterwards one can."""
+    tried: dict[str, bool] = {}
+
+    def try_to_claim(stage: str, done: int, total: int) -> None:
+        with contextlib.suppress(ConfigError), claimed(tmp_path / "run"):
+            tried[stage] = True
+        tried.setdefault(stage, False)
+
+    align(recipe(tmp_path), tmp_path / "run", host=plugins, progress=try_to_claim)
+    assert {stage.partition("/")[0] for stage in tried} == {"base", "train", "aligned"}
+    assert not any(tried.values())
+    tried.clear()
+    shutil.rmtree(tmp_path / "run" / "eval")
+    align(recipe(tmp_path), tmp_path / "run", resume=True, host=plugins, progress=try_to_claim)
+    assert {stage.partition("/")[0] for stage in tried} >= {"aligned"}
+    assert not any(tried.values())
+    with claimed(tmp_path / "run"):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore:.*chosen response is the:RuntimeWarning")  # what the check says of the toy's lengths
+@pytest.mark.parametrize("finished", [True, False])
+def test_nothing_is_evaluated_into_a_claimed_folder(
+    finished: bool, tmp_path: Path, plugins: PluginHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where another process holds the folder, the base is not even built, be the training finished or not."""
+    align(recipe(tmp_path), tmp_path / "run", host=plugins)
+    shutil.rmtree(tmp_path / "run" / ("eval" if finished else "model"))
+    before = files(tmp_path / "run")
+    monkeypatch.setattr(toy.ToyModality, "build", lambda self: pytest.fail("a model was built"))
+    with claimed(tmp_path / "run"), pytest.raises(ConfigError, match="Another process is writing"):
+        align(recipe(tmp_path), tmp_path / "run", resume=True, host=plugins)
+    assert files(tmp_path / "run") == before

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -76,6 +76,7 @@ def fit(
     host: PluginHost | None = None,
     build: Callable[[], nn.Module] | None = None,
     progress: Told | None = None,
+    claim: ExitStack | None = None,
 ) -> FitResult:
     """Aligns a model by a recipe.
 
@@ -86,6 +87,7 @@ def fit(
         host: Where plugins are; the installed ones unless given.
         build: Makes the model, in place of the modality's own; called when recipe, plugins and data are checked.
         progress: Called as `progress("train", done, steps)` after each step, in place of the progress bar.
+        claim: Takes over the claim on the run folder, for a caller that goes on writing there; else it ends with the training.
 
     Raises:
         ConfigError: the recipe cannot be run, or a run lies in `out`.
@@ -111,7 +113,9 @@ def fit(
     if resume:
         pairs.require_same(folder.path)
     require_a_pair_each(recipe.trainer, pairs)
-    with folder.claimed() if is_first_rank() else nullcontext():
+    with ExitStack() as own:
+        if is_first_rank():
+            (own if claim is None else claim).enter_context(folder.claimed())
         info = open_folder(folder, recipe, known, pairs)
         torch.manual_seed(recipe.seed)  # what is made fresh in the model (an adapter) follows from the seed
         policy = (build or modality.build)().train()

