@@ -19,7 +19,9 @@ import dpoframe
 from dpoframe.cli import failures, output
 from dpoframe.cli.termination import terminable
 
-VERBS = ("quickstart", "train", "eval", "generate", "data", "plugins", "recipes", "suites", "config", "doctor")
+VERBS = (
+    "quickstart", "train", "eval", "compare", "report", "generate", "data", "plugins", "recipes", "suites", "config", "doctor",
+)  # fmt: skip
 """The verb files, in the order of the help."""
 
 _JSON = typer.Option("--json", help="One JSON document on stdout, all talk on stderr.", show_default=False)
