@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dpoframe.harness.stats import Interval
 
 COULD_NOT_RUN = 3
+LISTED = 10
 
 
 class CouldNotCompareError(DpoframeError):
@@ -231,9 +232,15 @@ def table(differences: Sequence[Difference]) -> RenderableType:
 
 
 def _verdict(judgement: Judgement) -> Iterator[Any]:
+    """A row's demand on one line and the reason under it: reasons are sentences, and CI logs have no columns."""
     from rich.text import Text
 
     styles = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
-    rows = [(row.verdict, row.suite, row.metric, row.demand, row.n, row.reason) for row in judgement.rows]
-    yield output.table(["gate", "suite", "metric", "demand", "n", "why"], rows)
+    for row in judgement.rows:
+        head = Text(f"{row.verdict:<12} ", style=f"bold {styles[row.verdict]}")
+        yield head + Text(output.escaped(f"{row.suite} {row.metric}: {row.demand} (n = {row.n})"), style="not bold")
+        yield Text(output.escaped(f"    {row.reason}"))
+        if row.verdict == "FAIL" and row.lost:
+            more = f" and {len(row.lost) - LISTED} more" if len(row.lost) > LISTED else ""
+            yield Text(output.escaped(f"    Lost: {', '.join(row.lost[:LISTED])}{more}."))
     yield Text(f"Gate: {judgement.verdict}", style=f"bold {styles[judgement.verdict]}")

@@ -37,7 +37,8 @@ def junit_of_failure(gate: str, message: str) -> str:
 
 def figures(row: Judged) -> list[str]:
     """The figures behind a verdict, one a line."""
-    shown = [f"verdict: {row.verdict}", f"demand: {row.demand}", f"{row.direction} is better"]
+    shown = [f"verdict: {row.verdict}", f"demand: {row.demand}"]
+    shown += [f"{row.direction} is better"] if row.difference is not None else []
     for name, one in (("difference", row.difference), ("aligned", row.figure)):
         if one is not None:
             shown.append(f"{name}: {one.value:.6g} [{one.low:.6g}, {one.high:.6g}]")

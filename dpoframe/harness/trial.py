@@ -100,7 +100,7 @@ def _reason(trial: Trial, verdict: Verdict, needed: float | None, count: int) ->
     told = f"The 95 % interval of {whose}, [{show.format(one.low)}, {show.format(one.high)}],"
     good, bad = ("above", "below") if trial.direction == "higher" else ("below", "above")
     if verdict == "PASS":
-        return f"{told} lies {good} {edge}." if trial.what == "difference" else f"{told} keeps to {edge}."
+        return f"{told} lies {good} {edge}." if trial.what == "difference" else f"{told} lies at {edge} or {good}."
     if verdict == "FAIL":
         return f"{told} lies wholly {bad} {edge}."
     if not math.isfinite(one.high - one.low):
