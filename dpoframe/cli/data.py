@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,10 +16,13 @@ if TYPE_CHECKING:
     from dpoframe.data.sources import Source
     from dpoframe.modality import Modality
 
-SourceArgument = Annotated[str, typer.Argument(metavar="SOURCE", help="A file, a folder, or a recipe (path or name).")]
+SourceArgument = Annotated[
+    str, typer.Argument(metavar="SOURCE", help="A file, a folder, a recipe (path or name), or hub:OWNER/NAME.")
+]
 LayoutOption = Annotated[str | None, typer.Option(help="The layout's name; told from the first rows unless given.")]
 ColumnsOption = Annotated[list[str] | None, typer.Option(help="LAYOUT_COLUMN=FILE_COLUMN, such as prompt=question; repeatable.")]
-SplitOption = Annotated[str | None, typer.Option(help="In a folder, the files of this split only.")]
+SplitOption = Annotated[str | None, typer.Option(help="Of a folder or a data set on the hub, this split only.")]
+SubsetOption = Annotated[str | None, typer.Option(help="Of a data set on the hub, this subset.")]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Rows to read at most.")]
 
 
@@ -36,8 +40,12 @@ def check(
     layout: LayoutOption = None,
     columns: ColumnsOption = None,
     split: SplitOption = None,
+    subset: SubsetOption = None,
     recipe: Annotated[str | None, typer.Option(help="A recipe whose model's tokens decide what is cut.")] = None,
-    against: Annotated[Path | None, typer.Option(help="A validation file or folder, to find prompts that are in both.")] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Validation data, named like SOURCE but no recipe, to find prompts that are in both.")
+    ] = None,
+    against_split: Annotated[str | None, typer.Option(help="As --split, for --against.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write the refused rows, as JSON Lines.")] = None,
     limit: LimitOption = None,
 ) -> None:
@@ -49,10 +57,12 @@ def check(
     from dpoframe.data.sources import Source, exit_code, inspect_source
     from dpoframe.plugins import host
 
-    found, modality = _source(source, recipe, layout, columns, split)
+    if against is None and against_split is not None:
+        raise ConfigError("--against-split belongs to --against, which names the validation data.")
+    found, modality = _source(source, recipe, layout, columns, split, subset)
     if against is not None:
-        held = Source.of_path(against, layout=layout, columns=found.options.get("columns"))
-        found = Source(found.name, found.options, found.limit, held)
+        options = {"layout": layout, "columns": found.options.get("columns"), "split": against_split, "subset": subset}
+        found = replace(found, validation=replace(Source.named(against, **options), allow=found.allow))
     result = inspect_source(found, host(), modality, limit, out)
     code = exit_code(result)
     emit({**result.summary(), "exit": code}, _report(result, out))
@@ -66,6 +76,7 @@ def convert(
     layout: LayoutOption = None,
     columns: ColumnsOption = None,
     split: SplitOption = None,
+    subset: SubsetOption = None,
     quarantine: Annotated[Path | None, typer.Option(help="Where to write the refused rows, as JSON Lines.")] = None,
     limit: LimitOption = None,
     force: Annotated[bool, typer.Option(help="Replace --out where it exists.")] = False,
@@ -81,7 +92,7 @@ def convert(
         raise ConfigError(f"{out} exists. Give another name, or --force to replace it.")
     if quarantine is not None and quarantine.resolve() == out.resolve():
         raise ConfigError(f"--out and --quarantine are the same file, {out}. Give --quarantine another name.")
-    found, _ = _source(source, None, layout, columns, split)
+    found, _ = _source(source, None, layout, columns, split, subset)
     result = inspect_source(found, host(), None, limit, quarantine, keep=lambda pairs: write_pairs(pairs, out, form))
     if result.refused:
         say(f"{result.refused:,} of {result.rows:,} rows are left out:\n{result.refusals()}", style="yellow")
@@ -96,13 +107,13 @@ def _form(to: str | None, out: Path) -> Any:
 
 
 def _source(
-    given: str, recipe: str | None, layout: str | None, columns: list[str] | None, split: str | None
+    given: str, recipe: str | None, layout: str | None, columns: list[str] | None, split: str | None, subset: str | None
 ) -> tuple[Source, Modality | None]:
     """The source, and the modality that measures it: that of --recipe, or of the recipe that is the source."""
     from dpoframe.data.sources import Source, parse_columns
     from dpoframe.plugins import host
 
-    options = {"layout": layout, "columns": parse_columns(columns or ()), "split": split}
+    options = {"layout": layout, "columns": parse_columns(columns or ()), "split": split, "subset": subset}
     is_recipe = given.endswith((".yaml", ".yml")) or (not Path(given).exists() and given in host().names("recipe"))
     resolved: Any = None
     named = given if is_recipe else recipe
@@ -112,9 +123,9 @@ def _source(
         resolved = load_recipe(named)
     modality: Modality | None = resolved.modality.value if resolved is not None else None
     if not is_recipe:
-        return Source.of_path(Path(given), **options), modality
+        return Source.named(given, **options), modality
     if any(value is not None for value in options.values()):
-        raise ConfigError("--layout, --columns and --split belong to a file or folder; a recipe says them itself.")
+        raise ConfigError("--layout, --columns, --split and --subset do not go with a recipe; a recipe says them itself.")
     return Source.of_section(resolved.data), modality
 
 
@@ -137,6 +148,8 @@ def _report(result: Inspection, out: Path | None) -> Any:
         parts.append(f"The chosen response is the longer one in {figures:.1%} of the pairs of unequal length.")
     if out is not None:
         parts.append(escaped(f"Refused rows are in {out}."))
+    elif result.refused:
+        parts.append("--out FILE writes all refused rows, one a line with source, row, code and reason.")
     return Group(*parts)
 
 

@@ -70,7 +70,7 @@ class DataSection:
         validation: What is held out of training: below 1 a share of the pairs, a whole number of pairs, or another data set,
             `{name, ...its arguments, limit}`; None for nothing.
         limit: Most pairs to use, None for all.
-        allow: Codes of faults that refuse no row, as `dpoframe data check` names them.
+        allow: Codes of faults that refuse no row: `tie`, `reversed-scores`, `duplicate`, `control-character`.
         plugin: Name of the plugin that supplies the data set.
         validation_plugin: The same for the validation data set; empty where there is none.
     """
@@ -92,7 +92,7 @@ class DataKeys:
 
     validation: Annotated[float, Ge(0), Lt(1)] | Positive | Mapping[str, Any] | None = None
     limit: Positive | None = None
-    allow: tuple[str, ...] = ()
+    allow: tuple[Literal["tie", "reversed-scores", "duplicate", "control-character"], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def hub_rows(path: str, subset: str | None, split: str, streaming: bool, revisio
         MachineError: it is not in the cache, and the hub cannot be reached.
     """
     if importlib.util.find_spec("datasets") is None:
-        raise MissingExtraError("The data set 'huggingface'", "datasets", 'pip install "dpoframe[datasets]"')
+        raise MissingExtraError(f"Reading {path!r} as a data set of Hugging Face", "datasets", 'pip install "dpoframe[datasets]"')
     rows = _load(path, subset, split, streaming, revision)
     name = f"{path}[{subset}]/{split}" if subset else f"{path}/{split}"
     return _numbered(name, rows)

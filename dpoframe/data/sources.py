@@ -1,8 +1,9 @@
-"""A source of preferences as a person names it on the command line: a file, a folder, or a recipe."""
+"""A source of preferences as a person names it on the command line: a file, a folder, a data set on the hub, or a recipe."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ READERS: Mapping[str, tuple[str, ...]] = {
     "csv": table_rows.CSV_SUFFIXES,
 }
 """Data set by the ends of file names that it reads."""
+HUB = "hub:"
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -48,14 +51,18 @@ class Source:
         return cls(section.name, section.options, section.limit, held, allow)
 
     @classmethod
-    def of_path(cls, path: Path, **options: Any) -> Source:
-        """The source of a file or folder, read by what the names of its files end in; options that are None are left out.
+    def named(cls, name: str, **options: Any) -> Source:
+        """The source of a file or folder, read by what the names of its files end in, or of a data set on the hub.
+
+        `hub:<id>` is the hub's always, `owner/name` where no file or folder is there. Options that are None are left out.
 
         Raises:
             DataError: nothing is there, or no file of a known kind, or several kinds.
         """
         given = {key: value for key, value in options.items() if value is not None}
-        return cls(_reader(path.expanduser()), {"path": str(path), **given})
+        if on_hub := _hub_id(name):
+            return cls("huggingface", {"path": on_hub, **given})
+        return cls(_reader(Path(name).expanduser()), {"path": name, **given})
 
     @property
     def label(self) -> str:
@@ -67,9 +74,21 @@ class Source:
         return open_dataset(self.name, self.options, host)
 
 
+def _hub_id(name: str) -> str:
+    """The id of a data set on the hub; empty where `name` is a path."""
+    if name.startswith(HUB):
+        return name.removeprefix(HUB)
+    path = Path(name).expanduser()
+    file = name.lower().endswith(tuple(end for ends in READERS.values() for end in ends))
+    return name if _HUB_ID.fullmatch(name) and not file and not path.exists() else ""
+
+
 def _reader(path: Path) -> str:
     if not path.exists():
-        raise DataError(f"{path} is neither a file, nor a folder, nor a recipe (looked for from {Path.cwd()}).")
+        raise DataError(
+            f"{path} is neither a file, nor a folder, nor a recipe (looked for from {Path.cwd()}). "
+            f"A data set on the hub is named {HUB}OWNER/NAME."
+        )
     if path.is_dir():
         if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
             return "huggingface"

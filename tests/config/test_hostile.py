@@ -102,6 +102,7 @@ TEXTS = {
         M + "data: {name: rows, path: p, validation: {name: mixture, sources: [{name: rows}]}}\n",
         ["data.validation.sources.0.path (line 2): is required"],
     ),
+    "allow": (M + "data: {name: rows, path: p, allow: [identical]}\n", ["data.allow.0 (line 2)", "'tie'", "'duplicate'"]),
     "limit": (M + "data: {name: rows, path: p, limit: 0}\n", ["data.limit", "greater than 0"]),
     "loss-unknown": (M + D + "loss: sigmiod\n", ["'sigmiod'", "No loss is called"]),
     "loss-empty-list": (M + D + "loss: []\n", ["loss (line 3)", "empty list"]),
