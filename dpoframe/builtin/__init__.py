@@ -21,9 +21,11 @@ EVALUATORS = {
     "directness": "Directness",
     "distinct_n": "DistinctN",
     "finished": "Finished",
+    "kl": "Kl",
     "preference_accuracy": "PreferenceAccuracy",
     "response_length": "ResponseLength",
     "reward_margin": "RewardMargin",
+    "win_rate": "WinRate",
 }
 
 
@@ -41,7 +43,7 @@ def dpoframe_datasets() -> Mapping[str, str]:
 
 @hookimpl
 def dpoframe_evaluators() -> Mapping[str, str]:
-    """Measurements that need no model of their own."""
+    """Measurements; only a judge brings a model of its own."""
     return {name: f"dpoframe.builtin.{name}:{kind}" for name, kind in EVALUATORS.items()}
 
 

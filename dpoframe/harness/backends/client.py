@@ -119,7 +119,8 @@ class Client:
     def _told(self, error: urllib.error.HTTPError) -> str:
         """What the endpoint says of an error, in one line."""
         try:
-            text = error.read(4096).decode("utf-8", "replace")
+            with error:  # it holds the connection
+                text = error.read(4096).decode("utf-8", "replace")
         except (OSError, http.client.HTTPException):
             text = ""
         try:

@@ -1,0 +1,437 @@
+"""The win rate by a judge: both orders, ties, controls, and what becomes of failures. Endpoints are stand-ins on this machine."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import nn
+
+from dpoframe import Available, Media, Refused, Request, Sample, Scored, UnscoredError, as_text, hookimpl
+from dpoframe.builtin import judge as judges
+from dpoframe.builtin.judge import EndpointJudge, LocalJudge
+from dpoframe.builtin.win_rate import NULL_ANSWER, TEMPLATE, WinRate, verdict
+from dpoframe.harness.folder import Row
+from dpoframe.harness.limits import score_all, to_ask_again
+from dpoframe.plugins import PluginHost
+from dpoframe.testing.toy import ToyModality
+
+GOOD, BAD = "good answer", "bad"
+ADAPTER: TypeAdapter[WinRate] = TypeAdapter(WinRate)
+
+
+def answers(question: str) -> tuple[str, str]:
+    """The two answers in a question."""
+    found = re.search(r"<answer_A>\n(.*?)\n</answer_A>.*<answer_B>\n(.*?)\n</answer_B>", question, re.DOTALL)
+    assert found is not None
+    return found[1], found[2]
+
+
+def prefers_good(question: str) -> str:
+    """A sound judge: what is good wins in either place, and equal answers tie."""
+    first, second = answers(question)
+    merit = [text.startswith("good") for text in (first, second)]
+    return "T" if merit[0] == merit[1] else "AB"[merit[1]]
+
+
+def prefers_longer(question: str) -> str:
+    """A judge that counts letters."""
+    first, second = answers(question)
+    return "T" if len(first) == len(second) else "AB"[len(second) > len(first)]
+
+
+def sample(response: Any = GOOD, rival: Any = BAD, prompt: Any = "Say something.") -> Sample:
+    """An answer with its rival."""
+    return Sample("a", prompt, response, meta={"rival": rival})
+
+
+def rated(endpoint: Any, reply: Any, *, controls: bool = True, **options: Any) -> WinRate:
+    """The evaluator with a judge that answers by `reply`."""
+    endpoint.reply = reply
+    judge = {"url": endpoint.url, "model": "m", "retries": 0, **options}
+    return ADAPTER.validate_python({"judge": judge, "controls": controls})
+
+
+def test_a_win_with_its_controls(endpoint: Any) -> None:
+    """A sound judge: the better answer wins in both orders; the constant answer ties with a bad one; itself is one half."""
+    assert rated(endpoint, prefers_good).score(sample()) == {
+        "win": 1.0,
+        "tie": 0.0,
+        "consistent": 1.0,
+        "first": 0.5,
+        "longer": 1.0,
+        "by_length": 1.0,
+        "length_difference": 8.0,  # 11 - 3 characters
+        "null": 0.5,
+        "self": 0.5,
+    }
+
+
+def test_a_loss(endpoint: Any) -> None:
+    """The other way round: the longer answer won though it is the rival's."""
+    found = rated(endpoint, prefers_good).score(sample(BAD, GOOD))
+    assert {name: found[name] for name in ("win", "longer", "by_length", "length_difference", "null")} == {
+        "win": 0.0,
+        "longer": 1.0,
+        "by_length": 0.0,
+        "length_difference": -8.0,
+        "null": 0.0,
+    }
+
+
+def test_a_judge_that_likes_a_place(endpoint: Any) -> None:
+    """Always A: nothing is won or lost, no verdict is consistent, and the first place wins, against itself too."""
+    found = rated(endpoint, lambda question: "A").score(sample())
+    assert {name: found[name] for name in ("win", "tie", "consistent", "first", "null", "self")} == {
+        "win": 0.5,
+        "tie": 1.0,
+        "consistent": 0.0,
+        "first": 1.0,
+        "null": 0.5,
+        "self": 1.0,
+    }
+
+
+def test_a_judge_that_counts_letters(endpoint: Any) -> None:
+    """The longer answer wins always, so the win rate is what length alone would give, and the null answer wins too."""
+    evaluator = rated(endpoint, prefers_longer)
+    found = [evaluator.score(sample("x" * length, "y" * 10)) for length in (5, 20, 20, 10)]
+    assert [one["win"] for one in found] == [one["by_length"] for one in found] == [0.0, 1.0, 1.0, 0.5]
+    assert [one.get("longer") for one in found] == [1.0, 1.0, 1.0, None]
+    assert all(one["null"] == 1.0 for one in found)
+
+
+def test_a_tie_in_one_order(endpoint: Any) -> None:
+    """A win in one order and a tie in the other are .75, and not consistent."""
+    found = rated(endpoint, lambda question: "A" if answers(question)[0] == GOOD else "T", controls=False).score(sample())
+    assert (found["win"], found["tie"], found["consistent"], found["first"]) == (0.75, 0.0, 0.0, 0.75)
+
+
+def test_both_orders_and_the_controls_are_asked(endpoint: Any) -> None:
+    """Five questions: either first, the constant answer in both places, the answer against itself; two without controls."""
+    rated(endpoint, prefers_good).score(sample())
+    asked = [answers(body["messages"][0]["content"]) for body in endpoint.bodies]
+    assert asked == [(GOOD, BAD), (BAD, GOOD), (NULL_ANSWER, BAD), (BAD, NULL_ANSWER), (GOOD, GOOD)]
+    endpoint.bodies.clear()
+    found = rated(endpoint, prefers_good, controls=False).score(sample())
+    assert len(endpoint.bodies) == 2
+    assert not {"null", "self"} & set(found)
+
+
+def test_equal_answers_tie_unasked(endpoint: Any) -> None:
+    """Equal texts are one half by symmetry; what only a verdict can tell is left out."""
+    found = rated(endpoint, prefers_good, controls=False).score(sample(f" {GOOD}\n", GOOD))
+    assert found == {"win": 0.5, "tie": 1.0, "by_length": 0.5, "length_difference": 0.0}
+    assert endpoint.bodies == []
+
+
+def test_what_is_sent(endpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Temperature 0, the model's name, the key from the environment, further keys, and none that are null."""
+    monkeypatch.setenv("JUDGE_KEY", "secret-key-123")
+    extra = {"top_p": 1.0, "max_tokens": None, "max_completion_tokens": 900}
+    rated(endpoint, prefers_good, api_key_env="JUDGE_KEY", extra=extra).score(sample())
+    body = endpoint.bodies[0]
+    assert (body["path"], body["model"], body["temperature"]) == ("/v1/chat/completions", "m", 0.0)
+    assert (body["top_p"], body["max_completion_tokens"]) == (1.0, 900)
+    assert "max_tokens" not in body
+    assert endpoint.headers[0]["Authorization"] == "Bearer secret-key-123"
+
+
+def test_places_are_filled_once(endpoint: Any) -> None:
+    """An answer that holds a place's name, or marks, stays as it is."""
+    rated(endpoint, lambda question: "T").score(sample("{second} \\1 {request}", BAD, "{first}?"))
+    question = endpoint.bodies[0]["messages"][0]["content"]
+    assert "<answer_A>\n{second} \\1 {request}\n</answer_A>" in question
+    assert "<request>\n{first}?\n</request>" in question
+
+
+def test_chat_messages_are_written_out(endpoint: Any) -> None:
+    """A prompt of several turns is shown with its roles."""
+    rated(endpoint, lambda question: "T").score(sample(prompt=[{"role": "user", "content": "Hi"}]))
+    assert "<request>\nuser: Hi\n</request>" in endpoint.bodies[0]["messages"][0]["content"]
+
+
+def test_nonsense_is_unscored_and_kept(endpoint: Any) -> None:
+    """A reply without a verdict leaves the sample unscored, never lost, and the reason holds the whole reply."""
+    evaluator = rated(endpoint, lambda question: "Both are lovely.\nI could not choose.")
+    (score,) = score_all(evaluator, [Row("k", "a", "q", GOOD, meta={"rival": BAD})])
+    assert score.values is None
+    assert score.reason == "the judge gave no verdict: 'Both are lovely.\\nI could not choose.'"
+    assert not to_ask_again(score)
+
+
+def test_nonsense_in_a_control_leaves_the_win(endpoint: Any) -> None:
+    """Where only a control gets no verdict, the sample keeps its win, and lacks the control."""
+
+    def reply(question: str) -> str:
+        return "hm" if NULL_ANSWER in question or answers(question)[0] == answers(question)[1] else prefers_good(question)
+
+    found = rated(endpoint, reply).score(sample())
+    assert found["win"] == 1.0
+    assert not {"null", "self"} & set(found)
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ("A", 1.0),
+        (" b.\n", 0.0),
+        ("**A**", 1.0),
+        ("(T)", 0.5),
+        ("tie", 0.5),
+        ("Answer: B", 0.0),
+        ("The better answer is A.", 1.0),
+        ("The second is truer.\n\nFinal verdict: B", 0.0),
+        ("A\n\nIt is clearer than answer B.", 1.0),
+        ("I prefer the first [[A]], not the second.", 1.0),
+        ("[[C]]", 0.5),
+        ("<think>\nB\nno, wait\n</think>\nA", 1.0),
+        ("<think>\nA", None),
+        ("A\nB", None),
+        ("[[A]] [[B]]", None),
+        ("A good question!", None),
+        ("neither", None),
+        ("Answer C", None),
+        ("", None),
+        ("*" * 20000, None),
+    ],
+)
+def test_verdicts(reply: str, expected: float | None) -> None:
+    """A verdict is a letter on a line of its own or in brackets; two that differ, or prose, are none."""
+    assert verdict(reply) == expected
+
+
+def test_retries(endpoint: Any) -> None:
+    """A busy or failing endpoint is asked again after a pause; the sample is scored as if nothing had been."""
+    endpoint.statuses = [(429, "{}", {"Retry-After": "0.01"}), (503, "later", {}), (200, "no json", {})]
+    evaluator = rated(endpoint, prefers_good, retries=3, controls=False)
+    assert evaluator.score(sample())["win"] == 1.0
+    assert len(endpoint.bodies) == 3 + 2
+
+
+def test_down_is_unscored_and_asked_again(endpoint: Any) -> None:
+    """An endpoint that stays down leaves its samples unscored, for the next run; after three it is left alone."""
+    endpoint.statuses = [(500, '{"error": {"message": "broken"}}', {})] * 1000
+    evaluator = rated(endpoint, prefers_good, concurrency=1)
+    scores = list(score_all(evaluator, [Row(f"k{n}", f"s{n}", "q", GOOD, meta={"rival": BAD}) for n in range(20)]))
+    assert all(one.values is None and to_ask_again(one) for one in scores)
+    assert "the judge could not be asked" in scores[0].reason
+    assert "broken" in scores[0].reason
+    assert len(endpoint.bodies) <= 6
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_refused_questions_are_unscored(endpoint: Any, status: int) -> None:
+    """A question that the endpoint refuses, as too long, leaves its sample unscored with what was said, without retries."""
+    endpoint.statuses = [(status, '{"error": {"message": "too long"}}', {})]
+    with pytest.raises(UnscoredError, match=r"the judge refused the question.*too long") as caught:
+        rated(endpoint, prefers_good, retries=4).score(sample())
+    assert not caught.value.again
+    assert len(endpoint.bodies) == 1
+
+
+def test_keys_are_never_told(endpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the evaluator's text nor a reason holds the key, though the endpoint repeats it."""
+    monkeypatch.setenv("JUDGE_KEY", "secret-key-123")
+    endpoint.statuses = [(401, '{"error": {"message": "wrong key secret-key-123"}}', {})]
+    evaluator = rated(endpoint, prefers_good, api_key_env="JUDGE_KEY")
+    with pytest.raises(UnscoredError) as caught:
+        evaluator.score(sample())
+    assert caught.value.again
+    assert "secret-key-123" not in f"{caught.value} {evaluator!r}"
+
+
+@pytest.mark.parametrize("content", ['{"choices": []}', '{"choices": [{"message": null}]}', "{}", '{"choices": [{}]}'])
+def test_replies_that_cannot_be_read(endpoint: Any, content: str) -> None:
+    """An answer that is JSON, but no chat completion, is unscored, to be asked again."""
+    endpoint.statuses = [(200, content, {})]
+    with pytest.raises(UnscoredError, match="the judge's reply cannot be read") as caught:
+        rated(endpoint, prefers_good).score(sample())
+    assert caught.value.again
+
+
+def test_a_judge_that_takes_too_long(endpoint: Any) -> None:
+    """A reply that does not come within `timeout` is a failure of the endpoint."""
+    with pytest.raises(UnscoredError, match="could not be asked"):
+        rated(endpoint, lambda question: time.sleep(1.5) or "A", timeout=0.3).score(sample())  # type: ignore[func-returns-value]
+
+
+def test_samples_are_asked_about_side_by_side(endpoint: Any) -> None:
+    """As many samples as `concurrency` says are under way: each question is answered once four are there. The order stays."""
+    meeting = threading.Barrier(4)
+
+    def reply(question: str) -> str:
+        meeting.wait(30)
+        return prefers_good(question)
+
+    evaluator = rated(endpoint, reply, controls=False, concurrency=4)
+    rows = [Row(f"k{n}", f"s{n}", "q", GOOD if n % 3 else BAD, meta={"rival": f"poor {n}"}) for n in range(12)]
+    scores = list(score_all(evaluator, rows))
+    assert [one.values["win"] for one in scores if one.values] == [1.0 if n % 3 else 0.5 for n in range(12)]
+
+
+def test_pictures_cannot_be_judged(endpoint: Any) -> None:
+    """A judge of words is not shown a picture's name in its place."""
+    with pytest.raises(UnscoredError, match="reads words"):
+        rated(endpoint, prefers_good).score(sample(Media("image", data=b"x")))
+
+
+def test_length_controlled_is_the_aggregate(endpoint: Any) -> None:
+    """Half of the answers 9 longer with .8 won, half 9 shorter with .4: .620204 at equal lengths, as written out elsewhere."""
+    wins = [1.0] * 80 + [0.0] * 20 + [1.0] * 40 + [0.0] * 60
+    scores = [Scored(str(n), str(n), {"win": win, "length_difference": 9.0 if n < 100 else -9.0}) for n, win in enumerate(wins)]
+    assert rated(endpoint, prefers_good).aggregate(scores) == {"length_controlled": pytest.approx(0.620204, abs=1e-5)}
+
+
+def test_template_of_ones_own(endpoint: Any) -> None:
+    """A template in the suite takes the place of the built-in one, enters the evaluator's text, and needs its three places."""
+    judge = EndpointJudge(endpoint.url, "m")
+    evaluator = WinRate(judge, template="{request}|{first}|{second}", controls=False)
+    endpoint.reply = lambda question: "T"
+    evaluator.score(sample(prompt="q"))
+    assert endpoint.bodies[0]["messages"][0]["content"] == f"q|{GOOD}|{BAD}"
+    assert "{request}|{first}" in repr(evaluator)
+    with pytest.raises(ValueError, match=r"template lacks \{second\}"):
+        WinRate(judge, template="{request} {first}")
+
+
+def test_the_template_is_an_asset() -> None:
+    """The digest of the built-in template's bytes stands among the assets."""
+    import hashlib
+
+    (asset,) = WinRate.spec.assets
+    assert asset.digest == hashlib.blake2b(TEMPLATE.read_bytes(), digest_size=16).hexdigest()
+
+
+def test_what_changes_no_reply_is_in_no_digest(endpoint: Any) -> None:
+    """Patience and speed do not show in the repr, so that changing them leaves results comparable."""
+    plain, patient = (
+        WinRate(EndpointJudge(endpoint.url, "m", retries=retries, concurrency=retries + 1, timeout=9.0 + retries))
+        for retries in (0, 9)
+    )
+    assert repr(plain) == repr(patient)
+    assert repr(plain) != repr(replace(plain, judge=EndpointJudge(endpoint.url, "other")))
+
+
+def test_where_the_judge_is_not(monkeypatch: pytest.MonkeyPatch, endpoint: Any) -> None:
+    """A missing key and an endpoint that nobody serves are refused before any sample is made, with the fix."""
+    monkeypatch.delenv("JUDGE_KEY", raising=False)
+    found = rated(endpoint, prefers_good, api_key_env="JUDGE_KEY").probe()
+    assert found == Refused("the environment variable JUDGE_KEY holds no key", "Set it: export JUDGE_KEY=...")
+    assert isinstance(rated(endpoint, prefers_good).probe(), Available)
+    gone = WinRate(EndpointJudge("http://127.0.0.1:1/v1", "m")).probe()
+    assert isinstance(gone, Refused)
+    assert "judge.url" in gone.fix
+
+
+@pytest.mark.parametrize(
+    ("judge", "message"),
+    [
+        ({}, "give `url` and `model` of an endpoint, or `modality`"),
+        ({"url": "localhost:8000", "model": "m"}, "give an address such as"),
+        ({"url": "http://me:secret@localhost/v1", "model": "m"}, "url holds a name or password"),
+        ({"url": "http://localhost/v1"}, "Field required"),
+        ({"url": "http://localhost/v1", "model": "m", "temprature": 1}, "Unexpected keyword argument"),
+    ],
+)
+def test_judges_that_cannot_be(judge: Mapping[str, Any], message: str) -> None:
+    """A wrong section is refused when the suite is read."""
+    with pytest.raises(ValidationError, match=message):
+        ADAPTER.validate_python({"judge": judge})
+
+
+class GoodLover(ToyModality):
+    """Judges as `prefers_good` does; counts how often it is built and asked."""
+
+    built: ClassVar[list[str]] = []
+    asked: ClassVar[list[Request]] = []
+
+    def build(self) -> nn.Module:
+        """Notes it."""
+        self.built.append("x")
+        return super().build()
+
+    def generate(self, model: nn.Module, requests: Sequence[Request]) -> Iterator[Sample]:
+        """One letter a request, last request first."""
+        assert not torch.is_grad_enabled()
+        self.asked.extend(requests)
+        for request in reversed(requests):
+            content: Any = request.prompt
+            yield Sample(request.id, request.prompt, prefers_good(content[0]["content"]))
+
+
+class Gone(ToyModality):
+    """Has no weights."""
+
+    def build(self) -> nn.Module:
+        """Finds none."""
+        raise OSError("no such folder")
+
+
+class Toys:
+    """A plugin with the judges above."""
+
+    @hookimpl
+    def dpoframe_modalities(self) -> Mapping[str, Any]:
+        """By name."""
+        return {"good-lover": GoodLover, "gone": Gone}
+
+
+@pytest.fixture
+def local(isolated_host: PluginHost, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Judges of this process, none of them loaded."""
+    isolated_host.register(Toys(), "toys")
+    monkeypatch.setattr(judges, "_LOADED", {})
+    GoodLover.built.clear()
+    GoodLover.asked.clear()
+    return iter(())
+
+
+@pytest.mark.usefixtures("local")
+def test_a_local_judge() -> None:
+    """A judge through a modality is built once a process, when first asked, with the keys of its section; it judges as any."""
+    evaluator = ADAPTER.validate_python({"judge": {"modality": "good-lover", "init_seed": 3, "max_tokens": 7}})
+    assert evaluator.judge == LocalJudge("good-lover", {"init_seed": 3}, 7)
+    assert isinstance(evaluator.probe(), Available)
+    assert GoodLover.built == []
+    assert evaluator.score(sample())["win"] == 1.0
+    again = ADAPTER.validate_json(ADAPTER.dump_json(pickle.loads(pickle.dumps(evaluator))))
+    assert again == evaluator
+    assert again.score(sample(BAD, GOOD))["win"] == 0.0
+    assert GoodLover.built == ["x"]
+    assert dict(GoodLover.asked[0].settings) == {"max_new_tokens": 7, "temperature": 0.0}
+    assert as_text(GoodLover.asked[0].prompt).startswith("user: Two assistants")
+
+
+@pytest.mark.usefixtures("local")
+@pytest.mark.parametrize("judge", [{"modality": "goodlover"}, {"modality": "good-lover", "colour": 1}])
+def test_a_local_judge_that_cannot_be(judge: Mapping[str, Any]) -> None:
+    """An unknown modality, or a field that it lacks, is refused before anything runs."""
+    found = ADAPTER.validate_python({"judge": judge}).probe()
+    assert isinstance(found, Refused)
+    assert "judge" in found.fix
+
+
+@pytest.mark.usefixtures("local")
+def test_a_local_judge_without_weights() -> None:
+    """A judge that cannot be loaded leaves samples unscored with the reason, and is not loaded for each of them."""
+    evaluator = ADAPTER.validate_python({"judge": {"modality": "gone"}})
+    scores = list(score_all(evaluator, [Row(f"k{n}", f"s{n}", "q", GOOD, meta={"rival": BAD}) for n in range(5)]))
+    assert scores[0].reason.startswith("the judge could not be loaded: no such folder")
+    assert scores[-1].reason.startswith("not asked after 3 failures")
+
+
+def test_the_template_ships(tmp_path: Path) -> None:
+    """The built-in question names what it asks for, and its places once each."""
+    text = TEMPLATE.read_text(encoding="utf-8")
+    assert [text.count(f"{{{name}}}") for name in ("request", "first", "second")] == [1, 1, 1]
+    assert "A if answer A is better" in text
