@@ -350,6 +350,36 @@ def test_a_cluster_drawn_again_is_another_cluster() -> None:
     assert seen == {(6, 12, 12), (5, 10, 10)}  # the smaller ones leave a cluster out, for the acceleration
 
 
+def test_an_aggregate_of_many_samples_is_not_formed_thousands_of_times() -> None:
+    """With 3,000 clusters the interval is the jackknife's over 50 groups: near the t interval, from 51 calls."""
+    values, calls = np.random.default_rng(11).normal(size=3000), []
+
+    def counted(scores: Sequence[Scored]) -> dict[str, float]:
+        calls.append(len(scores))
+        return ratio(scores)
+
+    got = stats.aggregate_interval(scored((values.tolist(), [1.0] * 3000), range(3000)), counted)["ratio"]
+    plain = stats.t_interval(values.tolist())
+    assert calls == [3000, *[2940] * 50]
+    assert got.n == 3000
+    assert got.stderr == pytest.approx(plain.stderr, rel=0.3)
+    assert got.low < got.value < got.high
+
+
+def test_an_aggregate_that_drawing_twice_makes_smaller() -> None:
+    """The number of different values falls in every resample: the interval is the jackknife's, and holds the figure."""
+
+    def different(scores: Sequence[Scored]) -> dict[str, float]:
+        return {"different": float(len({one.values["x"] for one in scores}))}
+
+    values = np.random.default_rng(12).integers(0, 60, 80).astype(float).tolist()
+    got = stats.aggregate_interval(scored((values, [1.0] * 80), range(80)), different)["different"]
+    once = sum(values.count(value) == 1 for value in values)
+    # Leaving one out loses a value only where it stands once: variance (n - 1) / n * (once - once^2 / n).
+    assert got.stderr == pytest.approx(math.sqrt(79 / 80 * (once - once * once / 80)))
+    assert got.low < got.value < got.high
+
+
 def test_an_aggregate_that_resamples_cannot_have() -> None:
     """A figure that many resamples lack (no sample of a rare class was drawn) has a value, and an interval that is unknown."""
 

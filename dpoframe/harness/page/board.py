@@ -32,3 +32,8 @@ def ranked(part: Part) -> list[tuple[Evaluation, Comparison | None]]:
 def difference_of(comparison: Comparison | None, metric: str) -> Difference | None:
     """A metric's difference from the baseline; None for the baseline itself, and where it is not known."""
     return next((one for one in comparison.differences if one.metric == metric), None) if comparison else None
+
+
+def compared(part: Part, metric: str) -> bool:
+    """Whether some model has a difference from the baseline in a metric."""
+    return any(difference_of(one, metric) is not None for one in part.comparisons)

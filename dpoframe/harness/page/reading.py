@@ -58,6 +58,12 @@ class Evaluation:
         value, low, high, stderr = (_number(found.get(name)) for name in ("value", "ci_low", "ci_high", "stderr"))
         return Interval(value, low, high, stderr, int(found.get("n") or 0))
 
+    @property
+    def own_base(self) -> bool:
+        """Whether figures that compare with a base compared the model with itself."""
+        compares = any(spec.get("needs") in ("pair", "logratio") for spec in self.about["evaluators"].values())
+        return compares and self.about.get("base_digest") == self.about.get("model_digest") is not None
+
     def wins(self) -> Iterator[tuple[str, Interval]]:
         """The win rates against other answers to the same prompts: a figure that is a comparison already."""
         for name in self.about["order"]:
@@ -99,8 +105,10 @@ class Part:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader should know of the comparisons, each thing once."""
-        return list(dict.fromkeys(note for one in self.comparisons for note in one.notes))
+        """What a reader should know of the comparisons, each thing once. A win rate is told of without a difference."""
+        known = tuple(f"{metric} has no difference" for metric, _ in self.last.wins())
+        notes = (note for one in self.comparisons for note in one.notes if not (known and note.startswith(known)))
+        return list(dict.fromkeys(notes))
 
 
 @dataclass(frozen=True)
@@ -237,7 +245,12 @@ def evaluation(path: Path, label: str, where: str) -> Evaluation:
     late = unfinished(results, about)
     if about.get("limit") is not None:
         late = f"only the first {about['limit']} prompts and pairs were asked for (--limit)"
-    return Evaluation(label or str(about["model"]), where, path, about, results["metrics"], late)
+    return Evaluation(label or called(str(about["model"])), where, path, about, results["metrics"], late)
+
+
+def called(model: str) -> str:
+    """A model's name for a heading: of a path only the end."""
+    return Path(model).name or model if model[:1] in "/.~" else model
 
 
 def documents(path: Path, label: str) -> Documents:

@@ -60,7 +60,12 @@ def render(material: Material, judgement: Judgement | None = None) -> str:
     environment.globals.update(forest=forest, bars=bars, bars_of=charts.interval_bars, findings=findings)
     environment.globals.update(watches=words.watches, healthy=words.is_health, count=words.count, leads=words.leads)
     environment.globals.update(
-        evidence=words.evidence, leading=board.leading, ranked=board.ranked, difference_of=board.difference_of, bounded=bounded
+        evidence=words.evidence,
+        leading=board.leading,
+        ranked=board.ranked,
+        difference_of=board.difference_of,
+        bounded=bounded,
+        compared=board.compared,
     )
     environment.globals.update(even=words.even, even_verdict=words.even_verdict, unit_in=partial(unit_in, material))
     budget = Budget()
