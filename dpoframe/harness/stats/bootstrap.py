@@ -31,6 +31,8 @@ def picks(clusters: int, resamples: int = RESAMPLES) -> Iterator[NDArray[np.int6
 
 def resampled_means(sums: Array, sizes: Array) -> Array:
     """(RESAMPLES,) means over the values of clusters drawn with replacement, from each cluster's sum and count, both (C,)."""
+    if np.ptp(sizes) == 0.0:
+        return np.concatenate([(sums / sizes)[picked].mean(axis=1) for picked in picks(len(sums))])
     return np.concatenate([sums[picked].sum(axis=1) / sizes[picked].sum(axis=1) for picked in picks(len(sums))])
 
 
