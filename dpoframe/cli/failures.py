@@ -106,6 +106,8 @@ def _machine(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in _REFUSED:
         what = _REFUSED[error.errno]
         where = f": {error.filename}" if error.filename else ""
+        if error.errno in (errno.EACCES, errno.EPERM):  # reading may have been refused as well as writing
+            return f"{what}{where}. Change the permissions, or name another place, and run again."
         return f"{what}{where}. Nothing half-written was left as a result; mend that, or write elsewhere, and run again."
     out_of_memory = type(error).__name__ in ("OutOfMemoryError", "OutOfMemory") or "can't allocate memory" in str(error)
     if isinstance(error, MemoryError) or out_of_memory:

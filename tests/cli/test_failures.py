@@ -38,7 +38,7 @@ ERRORS: dict[str, tuple[BaseException, int, str]] = {
     "training": (TrainingError("loss is NaN"), 1, "error: loss is NaN"),
     "machine": (MachineError("no sandbox"), 3, "error: no sandbox"),
     "extra": (MissingExtraError("The reporter wandb", "wandb", "pip install dpoframe[wandb]"), 3, "pip install dpoframe[wandb]"),
-    "permission": (PermissionError(errno.EACCES, "denied", "/root/x"), 3, "No permission: /root/x"),
+    "permission": (PermissionError(errno.EACCES, "denied", "/root/x"), 3, "No permission: /root/x. Change the"),
     "full": (OSError(errno.ENOSPC, "full", "out"), 3, "The disk is full: out"),
     "read-only": (OSError(errno.EROFS, "ro", "out"), 3, "read-only: out"),
     "wrapped-full": (wrapped(), 3, "The disk is full: model.ckpt"),

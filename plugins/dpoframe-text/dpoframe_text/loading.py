@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -169,6 +170,9 @@ class Loader:
                 f"{self.source} is not on this machine, and the hub cannot be reached. Connect to the network, or give a local "
                 "folder or a .gguf file."
             )
+        # transformers tells of a file that may not be read as of one that is not there.
+        if self.source.kind == "folder" and (closed := _unreadable(Path(self.source.where))):
+            return MachineError(f"{closed} may not be read by this user. Change its permissions, or copy {self.source}.")
         return CheckpointError(f"{self.source} cannot be loaded: {said}")
 
 
@@ -203,6 +207,13 @@ def _offline(wanted: bool) -> Iterator[None]:
 def _has_tokenizer(folder: Path) -> bool:
     names = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
     return any((folder / name).is_file() for name in names)
+
+
+def _unreadable(folder: Path) -> Path | None:
+    """The first file of a folder that this user may not read, or the folder itself."""
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return folder
+    return next((file for file in sorted(folder.iterdir()) if not os.access(file, os.R_OK)), None)
 
 
 def _first_sentence(text: str) -> str:

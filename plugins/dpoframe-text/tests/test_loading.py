@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import time
 
@@ -104,6 +105,18 @@ def test_broken_folders(tiny, tmp_path):
     (folder / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match="cannot be loaded"):
         Loader(str(folder)).config()
+
+
+@pytest.mark.parametrize("closed", ["model.safetensors", "config.json", ""])
+def test_files_that_may_not_be_read(tiny, tmp_path, monkeypatch, closed):
+    """A file without permission is the machine's lack, and named: the libraries take it for one that is not there."""
+    folder, access = tmp_path / "closed", os.access
+    shutil.copytree(tiny, folder)
+    (folder / (closed or "config.json")).write_bytes(b"")  # root reads everything: what the libraries meet is another error
+    monkeypatch.setattr(os, "access", lambda path, mode, **more: path != folder / closed and access(path, mode, **more))
+    with pytest.raises(MachineError, match=rf"closed{'/' if closed else ''}{closed} may not be read by this user") as caught:
+        Loader(str(folder)).weights()
+    assert caught.value.exit_code == 3
 
 
 def test_weights_that_are_missing_are_not_made_up(tiny, tmp_path):
