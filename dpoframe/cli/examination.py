@@ -126,6 +126,7 @@ def processor() -> Iterator[Finding]:
 def plugins() -> Iterator[Finding]:
     """Every installed plugin, and names that two of them supply."""
     from dpoframe.plugins import host
+    from dpoframe.plugins.kinds import SINGULARS
 
     try:
         found = host()
@@ -142,7 +143,7 @@ def plugins() -> Iterator[Finding]:
     for (kind, name), rivals in found.clashes().items():
         who = ", ".join(plugin.name for plugin in rivals)
         fix = f"Set one aside: DPOFRAME_DISABLE_PLUGINS={rivals[-1].name}"
-        yield Finding(f"{kind} {name}", "warning", f"is supplied by {who}; a recipe cannot name it", fix)
+        yield Finding(f"{SINGULARS[kind]} {name}", "warning", f"is supplied by {who}; a recipe cannot name it", fix)
 
 
 def disk() -> Iterator[Finding]:

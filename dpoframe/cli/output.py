@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # C0 and C1 controls but for newline and tab, and the marks that reverse the order of text on a screen.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _WIDE = 10_000
+_PIPED = 100
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 
 
@@ -181,6 +182,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     for row in rows:
         made.add_row(*(Text(escaped(str(cell))) for cell in row))
     return made
+
+
+def fitted(made: Table) -> RenderableType:
+    """A table that is at most 100 columns wide in a pipe or file: where a cell holds a long list, its lines are broken."""
+    from rich.constrain import Constrain
+
+    return made if current().stdout.isatty() else Constrain(made, _PIPED)
 
 
 def escaped(text: str) -> str:

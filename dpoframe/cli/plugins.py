@@ -49,7 +49,7 @@ def list_plugins() -> None:
         ],
     }
     rows = [(plugin.name, plugin.origin, plugin.status, _supplies(plugin)) for plugin in found.plugins]
-    output.emit(document, output.table(["plugin", "from", "status", "supplies"], rows))
+    output.emit(document, output.fitted(output.table(["plugin", "from", "status", "supplies"], rows)))
     for warning in _warnings(found):
         output.say(warning, style="yellow")
 
@@ -64,7 +64,7 @@ def check(
 
     reports: list[PartReport] = []
     for report in check_plugin(host(), name, _options(values or [])):
-        output.say(f"checked the {report.kind} {report.name}")
+        output.say(f"checked the {_part(report)}")
         reports.append(report)
     counts = summary(reports)
     output.emit({"plugin": name, **counts, "parts": [_document(report) for report in reports]}, _text(reports, counts))
@@ -115,7 +115,16 @@ def _described(plugin: Plugin) -> Mapping[str, Any]:
 
 def _supplies(plugin: Plugin) -> str:
     """The parts of a plugin in one cell, a line a kind."""
-    return "\n".join(f"{kind}: {', '.join(names)}" for kind, names in plugin.parts.items())
+    from dpoframe.plugins.kinds import SINGULARS
+
+    return "\n".join(f"{SINGULARS[kind]}: {', '.join(names)}" for kind, names in plugin.parts.items())
+
+
+def _part(report: PartReport) -> str:
+    """A part, or the plugin itself, in words."""
+    from dpoframe.plugins.kinds import SINGULARS
+
+    return f"{SINGULARS.get(report.kind, report.kind)} {report.name}"
 
 
 def _warnings(found: PluginHost) -> list[str]:
@@ -142,7 +151,7 @@ def _text(reports: Sequence[PartReport], counts: Mapping[str, int]) -> str:
     """The checks of all parts for a person."""
     lines = []
     for report in reports:
-        lines.append(f"{report.kind} {report.name}")
+        lines.append(_part(report))
         lines += [line for outcome in report.outcomes for line in _lines(outcome)]
     lines.append(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
     return "\n".join(lines)

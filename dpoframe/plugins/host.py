@@ -14,7 +14,7 @@ from typing import Any
 from dpoframe.errors import ConfigError, DpoframeError, MissingExtraError, PluginError, UnknownNameError, suggestion
 from dpoframe.hookspecs import PROJECT
 from dpoframe.plugins.files import defined_in, describe, is_file_target, load_file, split_target
-from dpoframe.plugins.kinds import FILES, KINDS, PLURALS, TARGET, fault_of_part, require_part
+from dpoframe.plugins.kinds import FILES, KINDS, PLURALS, SINGULARS, TARGET, fault_of_part, require_part
 from dpoframe.plugins.loading import Plugin, inspect_plugin, load_entry_point, loaded, provenance, quiet_output
 from dpoframe.plugins.missing import install_line, normal
 from dpoframe.plugins.relay import Relay
@@ -108,7 +108,7 @@ class PluginHost:
     def value_of(self, plugin: Plugin, kind: str, name: str) -> Any:
         """What one plugin supplies under a name, imported and checked; errors as for `get`, but for clashes."""
         target = plugin.targets[kind][name]
-        label = f"The {kind} {name!r} of the plugin {plugin.name!r} ({plugin.origin})"
+        label = f"The {SINGULARS[kind]} {name!r} of the plugin {plugin.name!r} ({plugin.origin})"
         if isinstance(target, str):
             return require_part(kind, f"{label}, {target},", import_target(target, label, plugin.distribution))
         return require_part(kind, label, target)
@@ -180,12 +180,12 @@ class PluginHost:
         if len(fitting) == 1:
             return getattr(module, fitting[0])
         which = f"defines several: {', '.join(fitting)}" if fitting else "defines none"
-        raise ConfigError(f"{name!r} must say which {kind} is meant, as in '{name}:Name'; the file {which}.")
+        raise ConfigError(f"{name!r} must say which {SINGULARS[kind]} is meant, as in '{name}:Name'; the file {which}.")
 
     def _unknown(self, kind: str, name: str) -> str:
         """The message for a name that nobody supplies: what there is, what is near, what is broken."""
         known = self.names(kind)
-        lines = [_unfound(f"No {kind} is called {name!r}.", name, known, f"Installed {PLURALS[kind]}")]
+        lines = [_unfound(f"No {SINGULARS[kind]} is called {name!r}.", name, known, f"Installed {PLURALS[kind]}")]
         for plugin in self.plugins:
             if plugin.status != "loaded":
                 lines.append(f"The plugin {plugin.name!r} ({plugin.origin}) is {plugin.status} and may supply it: {plugin.error}")
@@ -217,9 +217,8 @@ def clash_message(kind: str, name: str, plugins: Collection[Plugin]) -> str:
     """Says which plugins supply one name, and how to choose."""
     who = " and ".join(f"{plugin.name!r} ({plugin.origin})" for plugin in plugins)
     spare = next((plugin.name for plugin in reversed(tuple(plugins)) if plugin.name != BUILTIN), "")
-    return (
-        f"The {kind} {name!r} is supplied by the plugins {who}. Set one aside, for example with {DISABLE}={spare}, or uninstall it."
-    )
+    what = f"The {SINGULARS[kind]} {name!r} is supplied by the plugins {who}"
+    return f"{what}. Set one aside, for example with {DISABLE}={spare}, or uninstall it."
 
 
 def installed_entry_points() -> list[EntryPoint]:

@@ -35,6 +35,10 @@ PLURALS: Mapping[str, str] = {
     "recipe": "recipes",
     "reporter": "reporters",
 }
+"""Kind to what a sentence calls several."""
+
+SINGULARS: Mapping[str, str] = {**{kind: kind for kind in KINDS}, "dataset": "data set"}
+"""Kind to what a sentence calls one such part."""
 
 BASES: Mapping[str, type] = {"modality": Modality, "loss": Loss, "evaluator": Evaluator, "reporter": Reporter}
 """Kinds whose parts are classes, with the class each must subclass."""

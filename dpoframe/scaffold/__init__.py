@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dpoframe.errors import ConfigError, suggestion
 from dpoframe.plugins import KINDS, host
+from dpoframe.plugins.kinds import SINGULARS
 
 KINDS_OFFERED = ("modality", "dataset", "evaluator", "loss", "reporter")
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -66,7 +67,7 @@ def require_name(kind: str, name: str) -> None:
     elif importlib.util.find_spec(package) is not None:
         reason = f"would need the package {package}, which is installed already"
     elif name in host().names(kind):
-        reason = f"is taken: the plugin {host().owner(kind, name).name!r} supplies the {kind} {name!r}"
+        reason = f"is taken: the plugin {host().owner(kind, name).name!r} supplies the {SINGULARS[kind]} {name!r}"
     else:
         return
     raise ConfigError(f"The name {name!r} {reason}. Choose another.")

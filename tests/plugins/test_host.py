@@ -53,6 +53,12 @@ def test_installed_plugins_are_found(site: Any, monkeypatch: pytest.MonkeyPatch)
     assert {plugin.name: plugin.status for plugin in made.plugins}["seen-plugin"] == "disabled"
 
 
+def test_an_unknown_data_set() -> None:
+    """A name that nobody supplies is told in the words of the field."""
+    with pytest.raises(UnknownNameError, match=r"No data set is called 'jsnl'\. Did you mean 'jsonl'\? Installed data sets: "):
+        PluginHost([], []).get("dataset", "jsnl")
+
+
 def test_disabled_plugins_are_not_imported(site: Any) -> None:
     """A plugin set aside, by its name or its distribution's, is listed but its code never runs."""
     site.add("nice-dist", {"nice": "module_nice"}, {"module_nice.py": "raise SystemExit('imported')"})

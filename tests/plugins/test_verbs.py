@@ -200,3 +200,43 @@ def test_new_leaves_nothing_half_written(
     assert code == 3
     assert "disk is full" in err
     assert list(tmp_path.iterdir()) == []
+
+
+PAIRS = """
+from dpoframe import hookimpl
+
+def pairs(count: int = 4):
+    from dpoframe.testing.toy import toy_pairs
+    return toy_pairs(count)
+
+@hookimpl
+def dpoframe_datasets(): return {'pairs': pairs}
+"""
+
+
+def test_a_data_set_is_called_so(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """In sentences and tables it is a data set; `dataset` is the word for the kind that commands and documents take."""
+    site.add("pairs-dist", {"pairs": "module_pairs"}, {"module_pairs.py": PAIRS})
+    code, out, err = run(capsys, site.host(), "check", "pairs")
+    assert (code, "data set pairs\n" in out, "checked the data set pairs" in err, "dataset" in out + err) == (0, True, True, False)
+    code, out, _ = run(capsys, site.host(), "check", "pairs", "--json")
+    assert [part["kind"] for part in json.loads(out)["parts"]] == ["plugin", "dataset"]
+    site.add("rival-dist", {"rival": "module_rival"}, {"module_rival.py": PAIRS})
+    code, out, err = run(capsys, site.host(), "list")
+    assert "data set: pairs" in out
+    assert "The data set 'pairs' is supplied by the plugins" in err
+    assert "dataset" not in out + err
+    code, _, err = run(capsys, site.host(), "new", "dataset", "jsonl")
+    assert (code, "supplies the data set 'jsonl'" in err) == (2, True)
+
+
+def test_the_list_fits_a_page_in_a_pipe(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where stdout is no terminal no line of the list has over 100 columns, and no name of what is supplied is cut or lost."""
+    names = [f"loss-number-{number}" for number in range(40)]
+    many = GOOD.replace("{'good-loss': 'dpoframe.testing.toy:ToyLoss'}", f"dict.fromkeys({names}, 'dpoframe.testing.toy:ToyLoss')")
+    site.add("a-distribution-of-quite-a-name", {"many": "module_many"}, {"module_many.py": many})
+    code, out, _ = run(capsys, site.host(), "list")
+    assert code == 0
+    assert max(len(line.rstrip()) for line in out.splitlines()) <= 100
+    assert set(names) <= set(out.replace(",", " ").split())
+    assert "a-distribution-of-quite-a-name 1.0" in out
