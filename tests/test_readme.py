@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -86,3 +89,65 @@ def test_table_of_losses_in_the_tutorial() -> None:
             losses.create(**{key: value for key, value in part.items() if key != "weight"})
     row = next(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| **Losses**"))
     assert set(re.findall(r"`(\w+)`", row)) == set(losses.names())
+
+
+@pytest.fixture
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of somebody who followed README so far, with a model made here in place of the hub's, and two steps."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    (row,) = map(json.loads, blocks("README.md", "json"))
+    rows = [{**row, "prompt": f"{row['prompt']} {n}", **({"chosen": row["rejected"], "rejected": row["chosen"]} if n % 2 else {})}
+            for n in range(24)]  # fmt: skip
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    recipe = yaml.safe_load(next(block for block in blocks("README.md", "yaml") if block.startswith("# chat.yaml")))
+    recipe["modality"]["model"], recipe["trainer"]["max_steps"] = "./tiny", 2
+    (tmp_path / "chat.yaml").write_text(yaml.safe_dump(recipe))
+    words = Tokenizer(models.WordLevel(unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    texts = (text for one in rows for text in one.values())
+    words.train_from_iterator(texts, trainers.WordLevelTrainer(special_tokens=["<unk>", "<s>", "</s>"], show_progress=False))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path / "tiny")
+    tokenizer.save_pretrained(tmp_path / "tiny")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Presses Ctrl-C during the first step of the first run."""
+    from dpoframe.train.interruption import Interruption
+
+    pressed: list[int] = []
+
+    def press(self: Interruption, *_: Any) -> None:
+        if not pressed:
+            pressed.append(signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Interruption, "on_train_batch_start", press)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft's own use of transformers
+@pytest.mark.usefixtures("ctrl_c")
+def test_what_readme_says_to_type_works(reader: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """README's data check, config, train and, after Ctrl-C, --resume do what it says, and its model loads with peft."""
+    from peft import AutoPeftModelForCausalLM
+
+    from dpoframe.cli import main
+
+    (block,) = [block for block in blocks("README.md", "bash") if "dpoframe data check" in block]
+    typed = [shlex.split(line, comments=True)[1:] for line in block.splitlines()]
+    said: dict[str, tuple[int, str]] = {}
+    for words in typed:
+        code = main(words)
+        said[" ".join(words)] = code, capsys.readouterr().out
+    assert [code for code, _ in said.values()] == [0, 0, 130, 0], said
+    assert "24 rows = 24 usable" in said["data check pairs.jsonl"][1]
+    assert yaml.safe_load(said["config chat.yaml"][1])["trainer"]["max_steps"] == 2
+    rows = map(json.loads, (reader / "runs/chat/metrics.jsonl").read_text().splitlines())
+    assert [row["step"] for row in rows if row.get("stage", "train") == "train"] == [0, 1]
+    assert AutoPeftModelForCausalLM.from_pretrained(reader / "runs/chat/model").active_adapter == "default"
