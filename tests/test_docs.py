@@ -254,3 +254,30 @@ def test_names_in_the_pages_exist() -> None:
         text = (DOCS / page).read_text(encoding="utf-8")
         for name in re.findall(r"`dpoframe\.([A-Z]\w+)", text):
             assert name in dpoframe.__all__, f"{page} mentions dpoframe.{name}"
+
+
+@pytest.mark.usefixtures("clean_modules")
+def test_evaluator_with_an_aggregate(isolated_host: PluginHost, tmp_path: Path) -> None:
+    """The evaluation page's evaluator passes its contract, and its F1 is 2 * 1 / (2 + 2) on its own four samples."""
+    part = module_of(blocks("evaluation.md", "part")["aggregate"], tmp_path).Refusals
+    outcomes = list(contract_for(isolated_host, "evaluator", part, {}).run())
+    assert [one for one in outcomes if one.status != "passed"] == []
+    scores = [dpoframe.Scored(one.id, one.id, part().score(one)) for one in part.example_samples()]
+    assert part().aggregate(scores) == {"f1": 0.5}
+
+
+def test_judges_of_the_evaluation_page(isolated_host: PluginHost) -> None:
+    """The page's win rate is read, and every name of its table is an evaluator of the core."""
+    import yaml
+    from pydantic import TypeAdapter
+
+    (options,) = yaml.safe_load(blocks("evaluation.md", "part")["judges"])["evaluators"]
+    made = TypeAdapter(isolated_host.get("evaluator", options.pop("name"))).validate_python(options)
+    assert made.judge.api_key_env == "JUDGE_KEY"
+    page = (DOCS / "evaluation.md").read_text(encoding="utf-8").split("## Write an evaluator")[1]
+    named = {
+        name
+        for line in page.split("|---|---|---|")[1].split("\n\n")[0].splitlines()
+        for name in re.findall(r"`(\w+)`", line.split("|")[1] if "|" in line else "")
+    }
+    assert named == set(isolated_host.names("evaluator"))
