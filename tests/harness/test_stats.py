@@ -210,6 +210,15 @@ def test_constant_base_keeps_the_uncertainty() -> None:
     assert got.low < 0.46
 
 
+def test_all_right_in_clusters_is_no_proof() -> None:
+    """Four answers a prompt, all of 30 prompts right: Wilson's for 30 of 30, alone and against a base of one half."""
+    values, clusters = [1.0] * 120, np.arange(30).repeat(4).tolist()
+    expected = stats.wilson(30, 30)
+    assert stats.mean_interval(values, clusters) == expected
+    got = stats.paired_difference([0.5] * 120, values, clusters)
+    assert (got.value, got.low, got.high) == pytest.approx((0.5, expected.low - 0.5, 0.5))
+
+
 def test_zeros_that_are_no_shares() -> None:
     """Zeros of an open scale (margins in nats) are numbers: their interval is [0, 0], not Wilson's."""
     got = stats.mean_interval([0.0] * 9, range(9), share=False)

@@ -32,6 +32,8 @@ def cluster_stderr(values: Sequence[float], clusters: Sequence[Hashable], *, sma
 def mean_interval(values: Sequence[float], clusters: Sequence[Hashable], *, share: bool = True) -> Interval:
     """The interval that fits the values: Wilson for one yes-or-no a cluster, t for one number, cluster-robust t for several.
 
+    Several yes-or-no values a cluster that are all the same take Wilson's, each cluster counting once.
+
     `clusters` names the unit each value belongs to (the prompt); `n` of the result is the number of clusters. `share`
     says that the values are bounded by 0 and 1; where not, zeros and ones are numbers like any other.
     """
@@ -45,6 +47,8 @@ def mean_estimate(values: Sequence[float], clusters: Sequence[Hashable], *, shar
     count = len(set(clusters))
     if count == len(values):
         return share_of(sum(values), count) if share and is_binary(values) else _t(values)
+    if share and is_binary(values) and len(set(values)) == 1:
+        return share_of(count * values[0], count)  # no spread to see does not mean that there is none
     sums, sizes = _by_cluster(values, clusters)
     mean = float(sums.sum() / sizes.sum())
     return student(mean, _robust(sums, sizes, small_sample=True), count)
@@ -68,7 +72,7 @@ def paired_estimate(
 ) -> Estimate:
     """As `paired_difference`, at any level."""
     lone = len(set(clusters)) == len(clusters)
-    if lone and len(set(before)) == 1 and before[0] not in (0.0, 1.0):
+    if len(set(before)) == 1 and before[0] not in (0.0, 1.0):
         return mean_estimate(after, clusters, share=share).moved(-before[0])
     if lone and share and is_binary(before) and is_binary(after):
         gained = sum(1 for first, second in zip(before, after, strict=True) if first < second)
