@@ -39,6 +39,7 @@ class FillCache(Callback):
                 self.data.datasets(),
                 store,
                 precision=precision.forward_context,
+                convert=precision.convert_input,
                 rank=trainer.global_rank,
                 world=trainer.world_size,
                 advance=lambda done, total: bar.update(task, completed=done, total=total),

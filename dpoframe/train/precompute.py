@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -61,6 +62,7 @@ def precompute(
     store: ScoreStore,
     *,
     precision: Callable[[], AbstractContextManager[object]],
+    convert: Callable[[Any], Any],
     rank: int = 0,
     world: int = 1,
     advance: Advance = lambda done, total: None,
@@ -73,6 +75,7 @@ def precompute(
         datasets: The run's data sets with their steps.
         store: Read before; other ranks' parts are not in it until it is read again.
         precision: Makes the context of the run's precision.
+        convert: Gives inputs that precision, as is done in training.
         rank: This rank.
         world: Count of ranks.
         advance: Told of pairs done and to do.
@@ -88,7 +91,7 @@ def precompute(
         done = 0
         for dataset, part in micro_parts(mine):
             batch = move(dataset.collate(part), device)
-            scored |= columns(batch.keys, modality.score(model, batch.inputs))
+            scored |= columns(batch.keys, modality.score(model, convert(batch.inputs)))
             done += len(part)
             advance(done, len(mine))
             if len(scored) >= 2 * PAIRS_A_PART:
@@ -97,7 +100,7 @@ def precompute(
         wrong = sorted(work.mismatched.items())[share(len(work.mismatched), rank, world)]
         for start in range(0, len(wrong), 8):
             names, examples = zip(*wrong[start : start + 8], strict=True)
-            scored |= columns(names, modality.score(model, move(modality.collate(examples), device)))
+            scored |= columns(names, modality.score(model, convert(move(modality.collate(examples), device))))
     store.append(scored)
     return len(work.pairs)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from dpoframe.loss import Loss
 from dpoframe.metrics import pair_metrics
 from dpoframe.train.hooks import RunHooks
+from dpoframe.train.start import START, start_figures
 from dpoframe.train.step import LOSS, TERM, UNITS, WEIGHT, Columns
 from dpoframe.types import PairScores
 
@@ -41,6 +42,7 @@ def metric_row(
     margin = scores.chosen_logratio - scores.rejected_logratio
     found |= {UNITS: columns[UNITS].sum(), CHOSEN: scores.chosen_logratio.mean(), MARGIN: margin.abs().mean()}
     found[LENGTH] = scores.chosen_length.to(losses).mean()
+    found |= start_figures(loss, columns, scores) if stage == "train" and step == 0 else {}
     found |= {**measured, **hooks.pair_metrics(scores, losses, stage, step)}
     kind = torch.float32 if losses.device.type == "mps" else torch.float64
     numbers = torch.stack([value.detach().to(kind) for value in found.values()]).tolist()
@@ -49,5 +51,8 @@ def metric_row(
 
 
 def set_aside(row: dict[str, Any]) -> dict[str, Any]:
-    """Takes out of a row what is watched but not logged: units, mean chosen log-ratio and absolute margin in nats, mean length."""
-    return {name: row.pop(name) for name in (UNITS, CHOSEN, MARGIN, LENGTH)}
+    """Takes out of a row what is watched but not logged: units, mean chosen log-ratio and absolute margin in nats, mean length.
+
+    In the first step also what `start_figures` gives.
+    """
+    return {name: row.pop(name) for name in (UNITS, CHOSEN, MARGIN, LENGTH, *START) if name in row}

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from dpoframe.data.batching import StepBatch
+from dpoframe.train.start import DRIFT, EXPECTED, OFF, SLOPE, rounding, score_tolerance
 
 # Three windows of this many steps are compared: shorter ones follow the noise of single batches.
 WINDOW = 10
@@ -19,14 +20,8 @@ WINDOW = 10
 FALL = 1.0
 
 
-def margin_tolerance(logps: float, precision: str) -> float:
-    """What a margin may differ from 0 at the start by rounding: scores are sums, so it grows with their size."""
-    epsilon = 2**-8 if "bf16" in precision else 2**-11 if "16" in precision else 2**-23
-    return 64 * epsilon * (1 + abs(logps))
-
-
 class Watch(Callback):
-    """Checks the first step's margins and lengths, and whether chosen log-probabilities keep falling.
+    """Checks the first step's scores, loss and lengths, and whether chosen log-probabilities keep falling.
 
     Args:
         kind: The reference's kind.
@@ -46,7 +41,7 @@ class Watch(Callback):
         """Looks at a step."""
         row, watched = outputs["row"], outputs["watched"]
         if row["step"] == 0 and trainer.is_global_zero and "skipped" not in row:
-            self._first_step(pl_module, row, watched["absolute_margin"])
+            self._first_step(pl_module, row, watched)
             if self.per_unit:
                 _compare_lengths(watched["chosen_length"], batch.chosen_length)
         self.chosen.append(watched["chosen_logratio"])
@@ -63,12 +58,17 @@ class Watch(Callback):
         self.chosen.extend(state_dict["chosen"])
         self.told = state_dict["told"]
 
-    def _first_step(self, module: Any, row: dict[str, Any], margin: float) -> None:
-        if self.exact and not margin <= margin_tolerance(row["logps/chosen"], self.precision):
+    def _first_step(self, module: Any, row: dict[str, Any], watched: dict[str, float]) -> None:
+        unit, drift = rounding(self.precision, module.policy), watched[DRIFT]
+        allowed = score_tolerance(self.kind, unit, row["logps/chosen"], watched["chosen_length"])
+        # Twice what the slope allows, for losses that bend; and the rounding of the loss itself.
+        loss_allowed = 2 * watched[SLOPE] * allowed + unit * (1 + abs(watched[EXPECTED]))
+        if self.exact and not (drift <= allowed and abs(watched[OFF]) <= loss_allowed):
             cause = likely_cause(self.kind, module.policy, module.reference)
             warn(
-                "At the first step policy and reference should be equal, but margins differ from 0 by "
-                f"{margin:.3g} nats on average and the loss is {row['loss']:.6g}. Likely cause: {cause}"
+                f"At the first step policy and reference should be equal, but their scores differ by {drift:.3g} nats on average "
+                f"(rounding explains {allowed:.2g}), margins are {watched['absolute_margin']:.3g} and the loss is "
+                f"{watched[EXPECTED] + watched[OFF]:.6g}; of equal scores it is {watched[EXPECTED]:.6g}. Likely cause: {cause}"
             )
 
 
