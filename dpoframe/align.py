@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpoframe.config.recipe import Recipe
+from dpoframe.errors import ConfigError, Fault, suggestion
 from dpoframe.harness import BASE, Comparison, Progress, Subject, Suite, compare, load_suite, report, run_suite
 from dpoframe.harness.subject import silent
+from dpoframe.harness.suite import require_one_name
 from dpoframe.modality import Modality
 from dpoframe.plugins import PluginHost
 from dpoframe.plugins import host as installed
@@ -19,6 +21,8 @@ from dpoframe.telling import tell
 if TYPE_CHECKING:
     from torch import nn
 
+    from dpoframe.config.sections import EvaluateSection
+    from dpoframe.train.evaluating import Evaluating
     from dpoframe.train.fit import FitResult
     from dpoframe.train.folder import RunFolder
 
@@ -69,7 +73,8 @@ def align(
     """Evaluates the suites of `recipe.evaluate`, fits, evaluates them again, and writes report.html into the run folder.
 
     The base's evaluations lie in `out`/base/eval, the aligned model's in `out`/eval. With `resume` what is there already
-    is not done again, and a run whose training is finished is evaluated only. Ranks other than the first only train.
+    is not done again, and a run whose training is finished is evaluated only. Ranks other than the first only train, and wait
+    while the first evaluates on the way, where `recipe.during` says so.
     From before the base is evaluated until the report is written no other process can claim the folder.
 
     Args:
@@ -90,11 +95,13 @@ def align(
 
     known, folder = host or installed(), RunFolder(Path(out))
     suites = [load_suite(name, known) for name in recipe.evaluate]
+    require_one_name(suites)
+    made: list[tuple[nn.Module, Subject]] = []
+    evaluating = on_the_way(recipe, suites, folder, made, progress or silent)
     if not resume and is_first_rank():
         folder.require_new()
     if not suites or not is_first_rank():
-        return Alignment(fit(recipe, folder.path, resume=resume, host=known))
-    made: list[tuple[nn.Module, Subject]] = []
+        return Alignment(fit(recipe, folder.path, resume=resume, host=known, evaluating=evaluating))
 
     def build() -> nn.Module:
         made.append(before(recipe, suites, folder.path, progress or silent))
@@ -105,10 +112,63 @@ def align(
             folder.require_recipe(recipe)
             claim.enter_context(folder.claimed())
             return _again(recipe, suites, folder, progress or silent)
-        done = fit(recipe, folder.path, resume=resume, host=known, build=build, progress=progress, claim=claim)
+        done = fit(
+            recipe, folder.path, resume=resume, host=known, build=build, progress=progress, claim=claim, evaluating=evaluating
+        )
         if done.status != "finished":
             return Alignment(done)
         return _concluded(recipe, *made[0], suites, done, progress or silent)
+
+
+def on_the_way(
+    recipe: Recipe, suites: Sequence[Suite], folder: RunFolder, made: Sequence[tuple[nn.Module, Subject]], progress: Progress
+) -> Evaluating | None:
+    """The trainer's callback that evaluates while it trains; None where the recipe asks for nothing of that kind.
+
+    Args:
+        recipe: Says when, and what decides.
+        suites: The recipe's.
+        folder: Evaluations go to `steps/<number>/eval/<suite>` in it, the best weights to `checkpoints/best`.
+        made: Holds the base when the first evaluation comes.
+        progress: Told of every batch, with stages `step <number>/<stage>`.
+    """
+    section = recipe.during
+    if section is None or section.every is None:
+        return None
+    from dpoframe.checkpoint import CheckpointFolder
+    from dpoframe.train.evaluating import Evaluating
+
+    higher = _higher(section, suites)
+
+    def measure(model: nn.Module, step: int) -> Mapping[str, float]:
+        """The figures of the policy as it is, each under its suite's name."""
+        subject, base = Subject(f"{_name(recipe)} after step {step}", recipe.modality.value, model), made[0][1]
+        place, told = folder.path / "steps" / f"{step:08d}" / "eval", _under(f"step {step}", progress)
+        figures: dict[str, float] = {}
+        for suite in suites:
+            rivals = folder.path / BASE / "eval" / suite.name
+            found = run_suite(subject, suite, place / suite.name, base=base, rivals=rivals, limit=section.limit, progress=told)
+            figures |= {f"{suite.name}/{name}": metric.interval.value for name, metric in found.metrics.items()}
+        return figures
+
+    return Evaluating(section, measure, higher, CheckpointFolder(folder.checkpoints.path / "best"))
+
+
+def _higher(section: EvaluateSection, suites: Sequence[Suite]) -> bool:
+    """Whether the deciding figure is better high. ConfigError where no suite gives it, or nobody says which way is better."""
+    if section.keep_best is None:
+        return True
+    better = {f"{suite.name}/{name}": way for suite in suites for name, way in suite.figures().items()}
+    metric, way = section.keep_best.metric, section.keep_best.direction
+    foreign = any(suite.runs_itself and metric.startswith(f"{suite.name}/") for suite in suites)
+    if metric not in better and not foreign:
+        near = suggestion(metric, better) or f"The suites give: {', '.join(better)}."
+        raise ConfigError("The recipe cannot be used:", [Fault("evaluate.keep_best.metric", f"no suite gives {metric}.", near)])
+    way = way or better.get(metric)
+    if way is None:
+        told = f"{metric} does not say which way is better."
+        raise ConfigError("The recipe cannot be used:", [Fault("evaluate.keep_best.direction", told, "Say higher or lower.")])
+    return way == "higher"
 
 
 def _again(recipe: Recipe, suites: Sequence[Suite], folder: RunFolder, progress: Progress) -> Alignment:
@@ -151,8 +211,9 @@ def after(
     aligned = Subject(f"{_name(recipe)} aligned by {recipe.name}", recipe.modality.value, model)
     found = []
     for suite in suites:
-        run_suite(aligned, suite, out / "eval" / suite.name, base=base, progress=_under("aligned", progress))
-        found.append(compare(out / BASE / "eval" / suite.name, out / "eval" / suite.name))
+        old, new = out / BASE / "eval" / suite.name, out / "eval" / suite.name
+        run_suite(aligned, suite, new, base=base, rivals=old, progress=_under("aligned", progress))
+        found.append(compare(old, new))
     return tuple(found)
 
 

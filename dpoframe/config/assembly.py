@@ -12,6 +12,7 @@ from dpoframe.config.sections import (
     MIXTURE,
     DataKeys,
     DataSection,
+    EvaluateSection,
     HeldOutKeys,
     LossKeys,
     Part,
@@ -33,6 +34,7 @@ _EXAMPLES = {
     "modality": "For example: modality: {name: text, model: HuggingFaceTB/SmolLM2-135M-Instruct}",
     "data": "For example: data: {name: jsonl, path: pairs.jsonl}",
 }
+_DURING = "evaluate: {suites: [chat-mini], every: 50, keep_best: {metric: chat-mini/contains_expected}, patience: 3}"
 
 
 class Assembly:
@@ -57,7 +59,20 @@ class Assembly:
             section = "modality" if key == "lora" else "trainer"
             self.fault((key,), "is no key of the top level.", f"It belongs under {section}: as {section}.{key}.")
             del given[key]
+        if isinstance(given.get("evaluate"), Mapping):
+            del given["evaluate"]
         return self.filled(TopKeys, given, (), SECTIONS)
+
+    def evaluation(self) -> EvaluateSection | None:
+        """What is evaluated on the way, where `evaluate` is a mapping."""
+        given = self.document.data.get("evaluate")
+        made = self.filled(EvaluateSection, given, ("evaluate",)) if isinstance(given, Mapping) else None
+        if made is None:
+            return None
+        for key, needs in (("limit", "every"), ("keep_best", "every"), ("patience", "keep_best")):
+            if getattr(made, key) is not None and getattr(made, needs) is None:
+                self.fault(("evaluate", key), f"needs evaluate.{needs}.", "For example: " + _DURING)
+        return made
 
     def modality(self) -> Part | None:
         """The modality, which every recipe needs."""

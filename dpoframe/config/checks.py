@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 from dpoframe.config.assembly import Assembly
 from dpoframe.config.document import KeyPath
 from dpoframe.config.filling import keys
+from dpoframe.config.paths import TASK
 from dpoframe.config.secrets import MASK
 from dpoframe.config.sections import Part, ReferenceSection, TrainerSection, WeightedLoss
 from dpoframe.errors import ConfigError, Fault, suggestion
@@ -108,12 +109,17 @@ def check_trainer(build: Assembly, trainer: TrainerSection) -> None:
 
 def check_names(build: Assembly) -> None:
     """Whether every suite and plugin that is named exists."""
-    lookups: dict[str, Callable[[str], Any]] = {"evaluate": partial(build.host.get, "suite"), "plugins": build.host.plugin}
-    for section, look_up in lookups.items():
-        named = build.document.data.get(section)
+    given = build.document.data.get("evaluate")
+    suites: KeyPath = ("evaluate", "suites") if isinstance(given, Mapping) else ("evaluate",)
+    lookups: list[tuple[KeyPath, Any, Callable[[str], Any]]] = [
+        (suites, given.get("suites") if isinstance(given, Mapping) else given, partial(build.host.get, "suite")),
+        (("plugins",), build.document.data.get("plugins"), build.host.plugin),
+    ]
+    for section, named, look_up in lookups:
         for index, name in enumerate(named if isinstance(named, list) else ()):
-            if isinstance(name, str):
-                build.attempt((section, index), partial(look_up, name))
+            # Whether lm-evaluation-harness has a task, only it can say.
+            if isinstance(name, str) and not name.startswith(TASK):
+                build.attempt((*section, index), partial(look_up, name))
 
 
 def check_masks(build: Assembly) -> None:

@@ -67,6 +67,7 @@ def _assemble(build: Assembly) -> Recipe | None:
     """The recipe, or None where a section could not be made; all faults are noted in `build` either way."""
     top, modality, data, losses = build.top(), build.modality(), build.data(), build.losses()
     reporters, reference, trainer = build.reporters(), build.reference(), build.trainer()
+    during = build.evaluation()
     checks.check_masks(build)
     checks.check_details(build, modality, losses)
     checks.check_names(build)
@@ -83,13 +84,14 @@ def _assemble(build: Assembly) -> Recipe | None:
         loss=losses,
         reference=reference,
         trainer=checks.settled_trainer(trainer),
-        evaluate=top.evaluate,
+        evaluate=during.suites if during is not None else top.evaluate,
+        during=during,
         reporters=reporters,
         plugins=top.plugins,
         seed=top.seed,
         name=top.name or _default_name(build.document),
         description=top.description,
-        suppliers=indirect_suppliers(build.host, data, top.evaluate),
+        suppliers=indirect_suppliers(build.host, data, during.suites if during is not None else top.evaluate),
     )
 
 

@@ -19,6 +19,8 @@ _SIGNS = ("./", "../", "~/")
 _KEYS = {"path", "paths", "model", "models", "file", "files", "folder", "folders"}
 _ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz", ".gguf", ".safetensors")
 _PROSE = {"name", "description"}
+TASK = "lm_eval:"
+"""What a suite's name begins with where it is a task of lm-evaluation-harness."""
 
 
 def resolve(document: Document, sections: Collection[str] | None = None) -> None:
@@ -38,6 +40,8 @@ def _resolved(value: Any, path: KeyPath, document: Document) -> Any:
 
 def _text(text: str, path: KeyPath, document: Document) -> str:
     folder = document.folder(path)
+    if path[0] == "evaluate" and text.startswith(TASK):
+        return TASK + _text(text.removeprefix(TASK), path, document)
     if text.startswith(_SIGNS) or text in (".", "..") or _is_file_part(text, path):
         return _joined(folder, text)
     named = next((key for key in reversed(path) if isinstance(key, str)), "")

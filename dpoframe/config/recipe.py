@@ -11,7 +11,7 @@ from pydantic_core import to_jsonable_python
 
 from dpoframe.config.document import write
 from dpoframe.config.secrets import masked
-from dpoframe.config.sections import DataSection, Part, ReferenceSection, TrainerSection, WeightedLoss
+from dpoframe.config.sections import DataSection, EvaluateSection, Part, ReferenceSection, TrainerSection, WeightedLoss
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Recipe:
         description: What the recipe is for, in a sentence.
         suppliers: Plugins that supply what those parts use in their turn: the data sets of a mixture, the suites of `evaluate`,
             and the evaluators and data sets of these.
+        during: How they are run on the way, where `evaluate` says more than their names.
     """
 
     modality: Part
@@ -46,6 +47,7 @@ class Recipe:
     name: str = "run"
     description: str = ""
     suppliers: tuple[str, ...] = ()
+    during: EvaluateSection | None = None
 
     @property
     def active_plugins(self) -> tuple[str, ...]:
@@ -65,7 +67,7 @@ class Recipe:
             "loss": losses[0] if len(losses) == 1 else losses,
             "reference": _reference(self.reference),
             "trainer": fields_of(self.trainer),
-            "evaluate": list(self.evaluate),
+            "evaluate": list(self.evaluate) if self.during is None else plain(self.during),
             "reporters": [_part(part) for part in self.reporters],
             "plugins": list(self.plugins),
             "seed": self.seed,

@@ -11,14 +11,14 @@ import pydantic
 
 from dpoframe.config.filling import adapter, signature_class, takes_any
 from dpoframe.config.recipe import Recipe
-from dpoframe.config.sections import DataKeys, DataSection, LossKeys, ReferenceSection, TopKeys, TrainerSection
+from dpoframe.config.sections import DataKeys, DataSection, EvaluateSection, LossKeys, ReferenceSection, TopKeys, TrainerSection
 from dpoframe.errors import DpoframeError
 
 if TYPE_CHECKING:
     from dpoframe.plugins import PluginHost
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_CORE = (TopKeys, DataKeys, LossKeys, ReferenceSection, TrainerSection)
+_CORE = (TopKeys, DataKeys, EvaluateSection, LossKeys, ReferenceSection, TrainerSection)
 _FILE = {"type": "string", "pattern": r"\.py(:[A-Za-z_]\w*)?$"}
 _ENTRY = re.compile(r" {4}(?P<name>\w+)(?: \([^)]*\))?: (?P<text>.*)")
 _REFERENCE = "#/$defs/{model}"
@@ -77,7 +77,10 @@ def _recipe(
         "trainer": bodies["core", "TrainerSection"],
         "reporters": {"type": "array", "items": _ref("reporter")},
     }
-    properties["evaluate"] = {**properties["evaluate"], "examples": [host.names("suite")]}
+    properties["evaluate"] = {
+        "description": properties["evaluate"].pop("description", ""),
+        "anyOf": [{**properties["evaluate"], "examples": [host.names("suite")]}, bodies["core", "EvaluateSection"]],
+    }
     return {
         "$schema": DIALECT,
         "title": "dpoframe recipe",

@@ -196,6 +196,42 @@ class TrainerSection:
 
 
 @dataclass(frozen=True)
+class KeepBest:
+    """Which figure decides on the weights that a run ends with.
+
+    Attributes:
+        metric: `suite/metric`, as the suite's results.json names the metric.
+        direction: Which way is better; None for what the metric itself says.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    metric: Annotated[str, StringConstraints(pattern=r"^[^/]+/.+$")]
+    direction: Literal["higher", "lower"] | None = None
+
+
+@dataclass(frozen=True)
+class EvaluateSection:
+    """Suites before and after training, and on the way.
+
+    Attributes:
+        suites: Names or files of suites; all run before and after.
+        every: Steps between two evaluations on the way; None for none.
+        limit: Prompts and pairs of each suite to ask on the way; None for all.
+        keep_best: The run ends with the weights that were best by this figure; None for the last ones.
+        patience: Evaluations in a row without a better figure after which the run ends early; None for no end.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    suites: tuple[str, ...]
+    every: Positive | None = None
+    limit: Positive | None = None
+    keep_best: KeepBest | None = None
+    patience: Positive | None = None
+
+
+@dataclass(frozen=True)
 class TopKeys:
     """The plain keys of a recipe's top level."""
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from dpoframe.errors import ConfigError, MachineError
 from dpoframe.evaluator import Available, Evaluator, Refused
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from dpoframe.harness.run import SuiteResult
     from dpoframe.harness.subject import Progress, Subject
     from dpoframe.plugins import PluginHost
-
-LM_EVAL = "lm_eval:"
-"""What a suite's name begins with where it is a task of lm-evaluation-harness."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +78,15 @@ class Suite:
     def requirements(self) -> list[str]:
         """What it relies on, in words, besides what evaluators and backend name."""
         return []
+
+    def figures(self) -> dict[str, Literal["higher", "lower"] | None]:
+        """The figures that the suite gives, by their names in results.json, and which way each is better."""
+        found: dict[str, Literal["higher", "lower"] | None] = {}
+        for one in self.evaluators:
+            spec = one.spec
+            for name, scale in {**spec.metrics, **spec.aggregates}.items():
+                found[spec.id if name == spec.primary else f"{spec.id}/{name}"] = scale.better
+        return found
 
     def requests(self) -> list[Request]:
         """One request a prompt and sample; the id is the prompt's id, `#` and the sample's number."""

@@ -21,7 +21,7 @@ from dpoframe.harness.backends import KINDS, Backend, Native
 from dpoframe.harness.framing import Form, Framing
 from dpoframe.harness.lm_eval_keys import LmEvalKeys
 from dpoframe.harness.prompt_rows import read_examples, read_pairs, read_prompts
-from dpoframe.harness.suite import LM_EVAL, Suite
+from dpoframe.harness.suite import Suite
 
 if TYPE_CHECKING:
     from dpoframe.plugins import PluginHost
@@ -103,9 +103,9 @@ def read_suite(source: str | Path, plugins: PluginHost | None = None, overrides:
 
 
 def _document(source: str | Path, plugins: PluginHost) -> SuiteDocument:
-    if str(source).startswith(LM_EVAL):
-        task = str(source).removeprefix(LM_EVAL)
-        data = {"name": f"{LM_EVAL}{Path(task).stem if task.endswith(('.yaml', '.yml')) else task}", "version": "lm_eval"}
+    if str(source).startswith(paths.TASK):
+        task = str(source).removeprefix(paths.TASK)
+        data = {"name": f"{paths.TASK}{Path(task).stem if task.endswith(('.yaml', '.yml')) else task}", "version": "lm_eval"}
         return SuiteDocument({**data, "lm_eval": {"task": task}}, str(source), kind="suite")
     path = Path(source).expanduser()
     named = not isinstance(source, Path) and path.suffix not in (".yaml", ".yml")

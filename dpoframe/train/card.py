@@ -33,6 +33,10 @@ Aligned with human preferences by dpoframe {{ version }}.
 | Optimizer steps | {{ steps }} of {{ batch_size }} pairs, learning rate {{ lr }} |
 | Seed | {{ seed }} |
 
+{% if note %}
+{{ note }}
+
+{% endif %}
 {% if final %}
 ## The last figures of the run
 
@@ -53,7 +57,7 @@ They say that the model tells such pairs apart, not that its answers are better.
 SHOWN = ("loss", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected")
 
 
-def model_card(recipe: Recipe, pairs: int, steps: int, version: str, rows: Sequence[Mapping[str, Any]]) -> str:
+def model_card(recipe: Recipe, pairs: int, steps: int, version: str, rows: Sequence[Mapping[str, Any]], note: str = "") -> str:
     """The card as Markdown.
 
     Args:
@@ -62,9 +66,10 @@ def model_card(recipe: Recipe, pairs: int, steps: int, version: str, rows: Seque
         steps: Optimizer steps done.
         version: dpoframe's.
         rows: The rows of metrics.jsonl; figures of the last validation, else of the last step, are shown.
+        note: What else is to be known of the weights.
     """
     held_out = [row for row in rows if row.get("stage") == "validation"]
-    chosen = held_out or list(rows)
+    chosen = held_out or [row for row in rows if "stage" not in row]
     final = {name: chosen[-1][name] for name in SHOWN if isinstance(chosen[-1].get(name), float)} if chosen else {}
     plain = recipe.to_dict()
     template = Environment(undefined=StrictUndefined, autoescape=False).from_string(TEMPLATE)  # Markdown, not HTML
@@ -84,5 +89,6 @@ def model_card(recipe: Recipe, pairs: int, steps: int, version: str, rows: Seque
         seed=recipe.seed,
         final=final,
         held_out=bool(held_out),
+        note=note,
         recipe=recipe.to_yaml(),
     )

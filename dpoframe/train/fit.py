@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import lightning
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback
@@ -28,6 +29,7 @@ from dpoframe.reporter import RunInfo
 from dpoframe.train.caching import FillCache
 from dpoframe.train.card import model_card
 from dpoframe.train.environment import environment
+from dpoframe.train.evaluating import Evaluating
 from dpoframe.train.feeding import data_module
 from dpoframe.train.folder import RunFolder
 from dpoframe.train.hooks import RunHooks
@@ -77,6 +79,7 @@ def fit(
     build: Callable[[], nn.Module] | None = None,
     progress: Told | None = None,
     claim: ExitStack | None = None,
+    evaluating: Evaluating | None = None,
 ) -> FitResult:
     """Aligns a model by a recipe.
 
@@ -88,6 +91,7 @@ def fit(
         build: Makes the model, in place of the modality's own; called when recipe, plugins and data are checked.
         progress: Called as `progress("train", done, steps)` after each step, in place of the progress bar.
         claim: Takes over the claim on the run folder, for a caller that goes on writing there; else it ends with the training.
+        evaluating: Evaluates on the way.
 
     Raises:
         ConfigError: the recipe cannot be run, or a run lies in `out`.
@@ -119,7 +123,7 @@ def fit(
         info = open_folder(folder, recipe, known, pairs)
         torch.manual_seed(recipe.seed)  # what is made fresh in the model (an adapter) follows from the seed
         policy = (build or modality.build)().train()
-        run = Run(recipe, folder, relay, loss, modality, policy, pairs, info, progress)
+        run = Run(recipe, folder, relay, loss, modality, policy, pairs, info, progress, evaluating)
         return run.go(resume)
 
 
@@ -161,6 +165,8 @@ class Run:
     pairs: LoadedPairs
     info: RunInfo
     progress: Told | None = None
+    evaluating: Evaluating | None = None
+    trainer: lightning.Trainer | None = None
 
     def go(self, resume: bool) -> FitResult:
         """Trains to the end, or to an interruption."""
@@ -168,6 +174,7 @@ class Run:
         module, data = self.module(), data_module(self.recipe, self.modality, self.loss, self.pairs)
         with quiet():
             trainer = make_trainer(section, self.steps, bool(self.pairs.validation), self.callbacks(module, data))
+        self.trainer = trainer
         checkpoint = self.checkpoint() if resume else None
         try:
             with quiet():
@@ -208,8 +215,9 @@ class Run:
             RankRandomness(self.recipe.seed),
             Watch(self.recipe.reference.kind, exact, section.precision, per_unit),
             ProgressBar(self.steps) if self.progress is None else Telling(self.steps, self.progress),
-            Reporting(self.folder, reporters, self.info, section.log_every, self.export),
+            Reporting(self.folder, reporters, self.info, section.log_every, lambda: self.export(module)),
             *plugged,
+            *([] if self.evaluating is None else [self.evaluating]),
             interruption,
             Saving(self.folder.checkpoints, section.save_every, section.keep_checkpoints, self.steps, every, interruption),
         ]
@@ -223,9 +231,14 @@ class Run:
             warn(f"{self.folder.path} holds no whole checkpoint: the run starts from its beginning.")
         return found
 
-    def export(self) -> Path:
-        """Writes the aligned model."""
-        card = model_card(self.recipe, len(self.pairs.train), self.steps, dpoframe.__version__, self.folder.rows())
+    def export(self, module: AlignmentModule) -> Path:
+        """Writes the aligned model: the last weights, or the best where the recipe keeps them."""
+        note = ""
+        if self.evaluating is not None:
+            self.evaluating.restore(module)
+            note = self.evaluating.note
+        steps = self.trainer.global_step if self.trainer is not None else self.steps
+        card = model_card(self.recipe, len(self.pairs.train), steps, dpoframe.__version__, self.folder.rows(), note)
         plain = self.recipe.to_dict()
         convention = {"loss": plain["loss"], "reference": plain["reference"]}
         part = self.recipe.modality
@@ -236,6 +249,6 @@ class Run:
         """The last value of each metric, read from the run folder: the ranks may have been other processes."""
         found: dict[str, Any] = {}
         for row in self.folder.rows():
-            prefix = "validation/" if row.get("stage") == "validation" else ""
+            prefix = f"{row['stage']}/" if "stage" in row else ""
             found |= {prefix + name: value for name, value in row.items() if name != "stage"}
         return found

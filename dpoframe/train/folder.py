@@ -142,7 +142,7 @@ class RunFolder:
 
     def rewind(self, step: int) -> None:
         """Removes rows that a resume from `step` will write again."""
-        kept = [row for row in self.rows() if row["step"] < step or (row["step"] == step and row.get("stage") == "validation")]
+        kept = [row for row in self.rows() if row["step"] < step or (row["step"] == step and "stage" in row)]
         with durable(self.metrics) as file:
             file.write("".join(line(row) for row in kept).encode())
 

@@ -12,7 +12,7 @@ from dpoframe.train.interruption import InterruptedRunError, Interruption
 
 
 class Saving(Checkpoint):
-    """Saves every `every` steps, after the last one, and when the run is interrupted; always between two steps.
+    """Saves every `every` steps, after the last one, wherever the run ends, and when it is interrupted; always between two steps.
 
     A step that is followed by a validation is saved after it, so that a resumed run does not lose the validation.
 
@@ -42,7 +42,7 @@ class Saving(Checkpoint):
         step = trainer.global_step
         if step == self.steps:
             trainer.should_stop = True  # Lightning then runs the validation that is due at the end
-        if not self._validates(step):
+        if not self._validates(step, trainer.should_stop):
             self._save_or_stop(trainer)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -51,7 +51,7 @@ class Saving(Checkpoint):
 
     def _save_or_stop(self, trainer: lightning.Trainer) -> None:
         step, number = trainer.global_step, self.interruption.requested
-        if self._due(step) or number:
+        if self._due(step) or number or trainer.should_stop:
             self.save(trainer)
         if number and step < self.steps:
             raise InterruptedRunError(number, step)
@@ -65,7 +65,7 @@ class Saving(Checkpoint):
     def _due(self, step: int) -> bool:
         return step == self.steps or (self.every is not None and step % self.every == 0)
 
-    def _validates(self, step: int) -> bool:
+    def _validates(self, step: int, ends: bool) -> bool:
         if self.validate_every == 0:
             return False
-        return step == self.steps or (self.validate_every is not None and step % self.validate_every == 0)
+        return ends or (self.validate_every is not None and step % self.validate_every == 0)
