@@ -152,6 +152,7 @@ def _compared(one: Comparison) -> dict[str, Any]:
     keys = ("model", "model_digest", "digest")
     return {
         "suite": one.suite,
+        "name": one.name,
         "suite_version": one.after["suite_version"],
         "before": {key: one.before.get(key) for key in keys},
         "after": {key: one.after.get(key) for key in keys},
@@ -197,7 +198,7 @@ def shown(found: Found) -> RenderableType:
 
     parts: list[Any] = []
     for one in found.comparisons:
-        models = f"{one.suite}: {one.before['model']} (before) against {one.after['model']} (after)"
+        models = f"{one.name}: {one.before['model']} (before) against {one.after['model']} (after)"
         parts += [Text(output.escaped(models), style="bold"), table(one.differences)]
         parts += [Text(output.escaped(f"{note}\n"), style="yellow") for note in one.notes]
     if found.left_out:

@@ -55,6 +55,12 @@ class Comparison:
     def __getitem__(self, metric: str) -> Difference:
         return next(one for one in self.differences if one.metric == metric)
 
+    @property
+    def name(self) -> str:
+        """The suite's name, with the limit where only its first prompts were asked: no look passes for the whole."""
+        limit = self.after.get("limit")
+        return self.suite if limit is None else f"{self.suite}-limit-{limit}"
+
     def scale(self, metric: str) -> Mapping[str, Any] | None:
         """What the manifest says of a metric: name, bounds, unit, which way is better; None where it has no such metric."""
         specs = self.after["evaluators"].values()

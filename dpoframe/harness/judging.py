@@ -122,7 +122,7 @@ def worst(verdicts: Sequence[Verdict]) -> Verdict:
 
 def _case(row: GateRow, where: str, comparisons: Sequence[Comparison], faults: list[Fault]) -> _Case | None:
     """The evidence for a row; None, and a fault, where it asks for something that is not there."""
-    known = {one.suite: one for one in comparisons}
+    known = {one.name: one for one in comparisons}
     if (comparison := known.get(row.suite)) is None:
         told = f"the suite {row.suite!r} was not compared; compared were: {', '.join(known) or 'none'}."
         faults.append(Fault(where, told, suggestion(row.suite, known)))

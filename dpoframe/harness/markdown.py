@@ -72,7 +72,7 @@ def _measured(row: Judged) -> str:
 
 
 def _comparison(comparison: Comparison) -> Iterator[str]:
-    yield from (f"### {plain(comparison.suite)}", "")
+    yield from (f"### {plain(comparison.name)}", "")
     yield from (f"{plain(str(comparison.before['model']))} against {plain(str(comparison.after['model']))}. 95 % intervals.", "")
     yield "| metric | unit | before | after | difference | p | p, Holm | detectable | unscored | |"
     yield "|---|---|---|---|---|---|---|---|---:|---|"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dpoframe.errors import DataError
 from dpoframe.harness.compare import Comparison, compare
-from dpoframe.harness.folder import EvalFolder
+from dpoframe.harness.page.reading import BASE, evaluations_in
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,6 @@ def compare_runs(before: Path, after: Path | None = None) -> tuple[tuple[Compari
         DataError: A folder is missing or holds no evaluation, no suite is in both, an evaluation is unfinished, or two of
             one name do not compare.
     """
-    from dpoframe.harness.report import BASE
-
     if after is None:
         if before.is_dir() and not (before / BASE).is_dir():
             raise DataError(f"{before} holds no {BASE}/, the evaluations before training. Give two runs to compare.")
@@ -52,32 +50,24 @@ def require_finished(comparison: Comparison) -> None:
 
 
 def match(before: Path, after: Path) -> Match:
-    """Pairs the evaluations of two folders by the name of their suite."""
+    """Pairs the evaluations of two folders by the name of their suite, and its limit where it has one."""
     mine, other = _evaluations(before), _evaluations(after)
     shared = {suite: (mine[suite], other[suite]) for suite in mine if suite in other}
     if not shared:
         raise DataError(
             f"{before} and {after} share no suite: {before} has {', '.join(mine)}; {after} has {', '.join(other)}. "
-            "Evaluate both models on the same suite."
+            "Evaluate both models on the same suite, with the same --limit or without."
         )
     return Match(shared, tuple(sorted(set(mine) ^ set(other))))
 
 
 def _evaluations(path: Path) -> dict[str, Path]:
-    """The evaluations in a folder by suite: the folder's own, or those under eval/."""
+    """The evaluations in a folder by suite."""
     if not path.is_dir():
         raise DataError(f"There is no folder {path} (looked for from {Path.cwd()}). Give a run folder or an evaluation's folder.")
-    inside = sorted(place for place in (path / "eval").glob("*") if place.is_dir())
-    places = [path] if (path / "manifest.json").is_file() else inside
-    if not places:
+    if not (found := evaluations_in(path)):
         raise DataError(
-            f"{path} holds no evaluation: neither a manifest.json nor eval/<suite>/manifest.json. Make one with "
+            f"{path} holds no evaluation: no manifest.json of its own, in eval/<suite>/ or in <suite>/. Make one with "
             "`dpoframe eval`, or with a recipe that names suites under `evaluate`."
         )
-    # An evaluation that was broken off has no manifest, and says so here.
-    return {_suite(place): place for place in places}
-
-
-def _suite(place: Path) -> str:
-    """The suite's name; the folder's own for an evaluation that was broken off, which says so once it is compared."""
-    return str(EvalFolder(place).document("manifest.json")["suite"]) if (place / "manifest.json").is_file() else place.name
+    return found

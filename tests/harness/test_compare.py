@@ -194,6 +194,27 @@ def test_runs_that_cannot_be_compared(evaluation: EvaluationWriter, tmp_path: Pa
         compare_runs(tmp_path / "a")
 
 
+def test_a_look_never_passes_for_the_whole(evaluation: EvaluationWriter, tmp_path: Path) -> None:
+    """Beside the whole suite a run may hold its first prompts alone; each matches its like, under a name of its own."""
+    for name in ("a", "b"):
+        evaluation(tmp_path / name / "eval/chat", {"right": flags("1010")})
+        evaluation(tmp_path / name / "eval/chat-limit-2", {"right": flags("10")}, limit=2)
+    evaluation(tmp_path / "look/eval/chat-limit-2", {"right": flags("10")}, limit=2)
+    found, left_out = compare_runs(tmp_path / "a", tmp_path / "b")
+    assert [one.name for one in found] == ["chat", "chat-limit-2"]
+    assert left_out == ()
+    (one,), left_out = compare_runs(tmp_path / "a", tmp_path / "look")
+    assert (one.name, left_out) == ("chat-limit-2", ("chat",))
+
+
+def test_folders_of_eval_out(evaluation: EvaluationWriter, tmp_path: Path) -> None:
+    """What `dpoframe eval --out` writes, suites right in the folder and the base's under base/, compares like a run."""
+    for place in ("a/chat", "b/chat", "b/base/chat"):
+        evaluation(tmp_path / place, {"right": flags("1010")})
+    assert [one.name for one in compare_runs(tmp_path / "a", tmp_path / "b")[0]] == ["chat"]
+    assert [one.name for one in compare_runs(tmp_path / "b")[0]] == ["chat"]
+
+
 @dataclass(frozen=True)
 class Ratio(Evaluator):
     """Vowels of all answers over all their letters: no mean of per-answer ratios."""
