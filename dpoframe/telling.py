@@ -12,7 +12,7 @@ from dpoframe.config.recipe import Recipe
 from dpoframe.harness import Comparison, SideBySide
 from dpoframe.harness.stats import Interval
 from dpoframe.reporter import RunInfo
-from dpoframe.types import as_text
+from dpoframe.types import Content, Media, as_text
 
 ROWS = 500
 """Rows of a table of answers. Where there are more, three tables hold as many each: drawn at random, the worst, and flipped."""
@@ -99,10 +99,15 @@ def samples(answers: Sequence[SideBySide]) -> Table:
     columns = ["prompt", "base", "aligned", *(f"{name} {side}" for name in metrics for side in ("base", "aligned")), "id"]
     rows = [
         [
-            *(as_text(content) for content in (one.prompt, one.before.response, one.after.response)),
+            *map(shown, (one.prompt, one.before.response, one.after.response)),
             *(score for name in metrics for score in one.scores.get(name, (None, None))),
             one.id,
         ]
         for one in answers
     ]
     return columns, rows
+
+
+def shown(content: Content) -> Any:
+    """A prompt or answer in a table: text, or a picture as it is, which a reporter may show."""
+    return content if isinstance(content, Media) else as_text(content)

@@ -20,6 +20,7 @@ from annotated_types import Gt
 
 from dpoframe.errors import MissingExtraError
 from dpoframe.reporter import Reporter, ReporterSession, RunInfo
+from dpoframe.types import Media
 
 CONNECT_SECONDS = 3.0
 ROWS = 500
@@ -105,10 +106,11 @@ class WandbSession(ReporterSession):
         self.run.log({**named, "step": row["step"]})
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """A table of samples, of which at most `ROWS` go along."""
+        """A table of samples, of which at most `ROWS` go along; pictures are shown as such."""
         import wandb
 
-        self.run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows[:ROWS]])})
+        made = [column([row[place] for row in rows[:ROWS]]) for place in range(len(columns))]
+        self.run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in zip(*made, strict=True)])})
 
     def summary(self, values: Mapping[str, Any]) -> None:
         """Final figures; a figure with parts (`value`, `ci_low`, `ci_high`, `n`) gets a column for each."""
@@ -159,6 +161,31 @@ class WandbSession(ReporterSession):
                 RuntimeWarning,
                 stacklevel=2,
             )
+
+
+def column(cells: Sequence[Any]) -> list[Any]:
+    """A table's column as W&B takes it: of one kind, pictures as such; a column of several kinds becomes text."""
+    made = [picture(one) for one in cells]
+    if len({type(one).__name__ if not isinstance(one, int | float) else "number" for one in made if one is not None}) < 2:
+        return made
+    return [None if one is None else named(one) if isinstance(one, Media) else str(one) for one in cells]
+
+
+def picture(value: Any) -> Any:
+    """Media as W&B shows them: pictures; other media, and pictures that cannot be read, by their name."""
+    if not isinstance(value, Media):
+        return value
+    import wandb
+
+    with contextlib.suppress(Exception):  # Pillow is missing, the file is gone, or it is no picture
+        if value.kind == "image" and value.path is not None:
+            return wandb.Image(str(value.path))
+    return named(value)
+
+
+def named(media: Media) -> str:
+    """A media's kind and name, without the place it lies in."""
+    return f"[{media.kind} {media.path.name if media.path is not None else media.digest()}]"
 
 
 def within(seconds: float, act: Callable[[], Any]) -> bool:

@@ -17,6 +17,7 @@ from dpoframe import Reporter, ReporterSession, RunInfo
 from dpoframe.builtin.lightning_loggers import Csv, Tensorboard
 from dpoframe.builtin.wandb import Wandb, WandbSession, answers, chosen_mode, version_of
 from dpoframe.train.reporting import Reporters
+from dpoframe.types import Media
 
 ROWS = [
     {"step": 0, "loss": 0.69, "rewards/margins": 0.0, "tokens": 10},
@@ -120,6 +121,31 @@ def test_wandb_evaluation_is_a_run_of_the_same_group(info: RunInfo, wandb_folder
 
 
 ROWS_GIVEN = 800
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:wandb")  # its own use of pydantic
+def test_wandb_shows_pictures(info: RunInfo, wandb_folders: None) -> None:
+    """A column of pictures is shown as such; where one is gone, or texts stand between, all are named, without their folder."""
+    pytest.importorskip("wandb")
+    image = pytest.importorskip("PIL.Image")
+    image.new("RGB", (4, 4), "red").save(info.folder / "red.png")
+    (info.folder / "broken.png").write_text("none")
+    red, broken, gone = (Media("image", path=info.folder / name) for name in ("red.png", "broken.png", "gone.png"))
+    sound = Media("audio", data=b"x")
+    session = Wandb(mode="offline").start(info)
+    session.table(
+        "answers", ["prompt", "base", "aligned", "score"], [["a", red, red, 1.0], ["b", red, broken, None], ["c", None, "text", 2]]
+    )
+    session.table("odd", ["x"], [[gone], [sound], [True], [1]])
+    session.finish("finished")
+    # Tables with media are kept whole as artifacts, which wait in the staging folder.
+    staged = [file.read_bytes() for file in sorted((info.folder / "data" / "artifacts" / "staging").iterdir())]
+    assert (info.folder / "red.png").read_bytes() in staged
+    tables = {content["columns"][0]: content["data"] for content in map(json.loads, (one for one in staged if one[:1] == b"{"))}
+    shown = tables["prompt"]
+    assert [row[1] and row[1]["_type"] for row in shown] == ["image-file", "image-file", None]
+    assert [row[2:] for row in shown] == [["[image red.png]", 1.0], ["[image broken.png]", None], ["text", 2]]
+    assert [row[0] for row in tables["x"]] == ["[image gone.png]", f"[audio {sound.digest()}]", "True", "1"]
 
 
 class FakeRun:

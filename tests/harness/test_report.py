@@ -338,6 +338,9 @@ def test_what_cannot_be_reported(run: Path, written: Callable[..., Path], tmp_pa
     (run / "eval" / "small" / "results.json").unlink()
     with pytest.raises(DataError, match=r"no results\.json"):
         report(run)
+    (run / "eval" / "small" / "manifest.json").write_text('{"suite": "small"}')
+    with pytest.raises(DataError, match=r"manifest\.json lacks model, order"):
+        report(run)
     assert not (tmp_path / "x.html").exists()
 
 

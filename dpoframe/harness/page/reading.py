@@ -195,7 +195,7 @@ def suite_of(place: Path) -> str:
     """The suite of an evaluation, and its limit where it has one: a look at ten prompts is no match for the whole."""
     if not whole(place):
         return place.name
-    about = EvalFolder(place).document("manifest.json")
+    about = document(place, "manifest.json", "suite", "model", "order", "evaluators", "suite_digest")
     return f"{about['suite']}" + (f"-limit-{about['limit']}" if about.get("limit") is not None else "")
 
 
@@ -240,12 +240,22 @@ def read_several(paths: Sequence[Path], places: Sequence[Mapping[str, Path]]) ->
 
 def evaluation(path: Path, label: str, where: str) -> Evaluation:
     """One evaluation's manifest and figures; the model's own name is the label where none is given."""
-    folder = EvalFolder(path)
-    about, results = folder.document("manifest.json"), folder.document("results.json")
+    about = document(path, "manifest.json", "suite", "model", "order", "evaluators", "suite_digest")
+    results = document(path, "results.json", "metrics")
     late = unfinished(results, about)
     if about.get("limit") is not None:
         late = f"only the first {about['limit']} prompts and pairs were asked for (--limit)"
     return Evaluation(label or called(str(about["model"])), where, path, about, results["metrics"], late)
+
+
+def document(path: Path, name: str, *keys: str) -> Mapping[str, Any]:
+    """A document of an evaluation that holds these keys; DataError where it does not."""
+    found = EvalFolder(path).document(name)
+    if missing := [key for key in keys if key not in found]:
+        raise DataError(
+            f"{path / name} lacks {', '.join(missing)}: it is no document of an evaluation, or an old one. Evaluate again."
+        )
+    return found
 
 
 def called(model: str) -> str:
