@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 
 from annotated_types import Ge, Gt, Le
-from pydantic import BeforeValidator, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Discriminator, Tag, TypeAdapter, ValidationError
 
-from dpoframe.errors import DpoframeError, MachineError, UnscoredError
+from dpoframe.errors import DpoframeError, MachineError, UnscoredError, suggestion
 from dpoframe.evaluator import Available, Refused
 from dpoframe.types import Request, as_text
 
@@ -135,7 +135,10 @@ class LocalJudge(Judge):
         """Whether the modality is installed and takes these settings."""
         try:
             self._modality()
-        except (DpoframeError, ValidationError) as error:
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False))
+            return Refused(f"its judge cannot be made: {wrong}", "Mend the section `judge` of the suite.")
+        except DpoframeError as error:
             return Refused(f"its judge cannot be made: {error}", "Mend the section `judge` of the suite.")
         return Available()
 
@@ -166,20 +169,36 @@ class LocalJudge(Judge):
 
 
 def judge_of(given: Any) -> Any:
-    """Puts the keys of a suite's `judge` section that are the modality's own under `settings`."""
+    """A suite's `judge` section with the modality's own keys put under `settings`.
+
+    Raises:
+        ValueError: it names neither kind of judge, or has a key that an endpoint's judge lacks.
+    """
     if not isinstance(given, Mapping):
         return given
-    if "modality" not in given:
-        if "url" not in given:
-            raise ValueError("give `url` and `model` of an endpoint, or `modality` and that modality's fields")
-        return given
-    own = {one.name for one in fields(LocalJudge)}
-    settings = {name: value for name, value in given.items() if name not in own}
-    kept = {name: value for name, value in given.items() if name in own}
-    return {**kept, "settings": {**dict(kept.get("settings", {})), **settings}}
+    own = {one.name for one in fields(LocalJudge if "modality" in given else EndpointJudge)}
+    others = {name: value for name, value in given.items() if name not in own}
+    if "modality" in given:
+        kept = {name: value for name, value in given.items() if name in own}
+        return {**kept, "settings": {**dict(kept.get("settings", {})), **others}}
+    if "url" not in given:
+        raise ValueError("give `url` and `model` of an endpoint, or `modality` and that modality's fields")
+    if others:
+        near = " ".join(filter(None, (suggestion(name, own) for name in others)))
+        raise ValueError(f"{', '.join(others)} is no key of a judge. {near or 'Keys: ' + ', '.join(sorted(own))}")
+    return given
 
 
-AnyJudge: TypeAlias = Annotated[EndpointJudge | LocalJudge, BeforeValidator(judge_of)]
+def _kind(given: Any) -> str:
+    local = isinstance(given, LocalJudge) or (isinstance(given, Mapping) and "modality" in given)
+    return "local" if local else "endpoint"
+
+
+AnyJudge: TypeAlias = Annotated[
+    Annotated[EndpointJudge, Tag("endpoint")] | Annotated[LocalJudge, Tag("local")],
+    Discriminator(_kind),
+    BeforeValidator(judge_of),
+]
 """A judge as a suite writes it."""
 
 

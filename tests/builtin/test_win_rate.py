@@ -340,10 +340,11 @@ def test_where_the_judge_is_not(monkeypatch: pytest.MonkeyPatch, endpoint: Any) 
         ({"url": "localhost:8000", "model": "m"}, "give an address such as"),
         ({"url": "http://me:secret@localhost/v1", "model": "m"}, "url holds a name or password"),
         ({"url": "http://localhost/v1"}, "Field required"),
-        ({"url": "http://localhost/v1", "model": "m", "temprature": 1}, "Unexpected keyword argument"),
+        ({"url": "http://localhost/v1", "model": "m", "timeuot": 1}, "timeuot is no key of a judge. Did you mean 'timeout'?"),
+        ("gpt", "dictionary or an instance"),
     ],
 )
-def test_judges_that_cannot_be(judge: Mapping[str, Any], message: str) -> None:
+def test_judges_that_cannot_be(judge: Any, message: str) -> None:
     """A wrong section is refused when the suite is read."""
     with pytest.raises(ValidationError, match=message):
         ADAPTER.validate_python({"judge": judge})
