@@ -5,6 +5,8 @@ from __future__ import annotations
 from dpoframe.harness.compare import Comparison, Difference, SideBySide, compare
 from dpoframe.harness.figures import Metric, aggregate
 from dpoframe.harness.folder import EvalFolder
+from dpoframe.harness.gate import Gate, Judgement, judge, load_gate
+from dpoframe.harness.matching import compare_runs
 from dpoframe.harness.report import BASE, report
 from dpoframe.harness.run import SuiteResult, run_suite
 from dpoframe.harness.scoring import score
@@ -16,6 +18,8 @@ __all__ = [
     "Comparison",
     "Difference",
     "EvalFolder",
+    "Gate",
+    "Judgement",
     "Metric",
     "Progress",
     "Prompt",
@@ -25,6 +29,9 @@ __all__ = [
     "SuiteResult",
     "aggregate",
     "compare",
+    "compare_runs",
+    "judge",
+    "load_gate",
     "load_suite",
     "report",
     "run_suite",

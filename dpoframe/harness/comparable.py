@@ -7,8 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from dpoframe.errors import DataError
+from dpoframe.harness.folder import EvalFolder
 
+MANIFEST_KEYS = ("suite", "suite_version", "suite_digest", "model", "prompts", "pairs", "samples", "order", "evaluators")
 _COUNTED = {"prompts": "prompts", "pairs": "held-out pairs", "samples": "answers a prompt", "seed": "seed"}
+
+
+def required(folder: EvalFolder, name: str, *keys: str) -> dict[str, Any]:
+    """A document of an evaluation; DataError where it is missing, unreadable, or lacks one of the keys."""
+    found = folder.document(name)
+    if lacking := [key for key in keys if key not in found]:
+        told = f"{folder.path / name} lacks {', '.join(lacking)}: it is no document of an evaluation, or an old one."
+        raise DataError(f"{told} Evaluate again.")
+    return found
 
 
 def require_comparable(before: Path, after: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

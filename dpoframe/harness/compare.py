@@ -10,7 +10,7 @@ from typing import Any
 from dpoframe.config.secrets import masked
 from dpoframe.errors import DpoframeError
 from dpoframe.evaluator import Evaluator
-from dpoframe.harness.comparable import remarks, require_comparable, unfinished
+from dpoframe.harness.comparable import MANIFEST_KEYS, remarks, require_comparable, required, unfinished
 from dpoframe.harness.difference import Difference, Verdict, aggregate_differences, corrected, mean_difference, value
 from dpoframe.harness.folder import EvalFolder, Row, Score
 
@@ -85,8 +85,8 @@ def compare(before: Path, after: Path, evaluators: Sequence[Evaluator] = ()) -> 
         DataError: One has no results, or they are of different suites, versions, prompts, settings or evaluators.
     """
     old, new = EvalFolder(before), EvalFolder(after)
-    about, about_new = old.document("manifest.json"), new.document("manifest.json")
-    results, results_new = old.document("results.json"), new.document("results.json")
+    about, about_new = (required(one, "manifest.json", *MANIFEST_KEYS) for one in (old, new))
+    results, results_new = (required(one, "results.json", "metrics") for one in (old, new))
     require_comparable(before, after, about, about_new)
     scores, scores_new = _by_evaluator(old.scores()), _by_evaluator(new.scores())
     notes = list(remarks(about, about_new))

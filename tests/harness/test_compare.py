@@ -143,6 +143,17 @@ def test_refuses_what_is_not_finished(evaluation: EvaluationWriter, tmp_path: Pa
         compare_runs(tmp_path / "a", tmp_path / "b")
 
 
+def test_refuses_documents_of_something_else(evaluation: EvaluationWriter, tmp_path: Path) -> None:
+    """A manifest that lacks what a comparison needs, or that is no JSON, is named with what is missing."""
+    before, after = (evaluation(tmp_path / side, {"right": flags("10")}) for side in "ab")
+    (after / "manifest.json").write_text('{"suite": "chat"}')
+    with pytest.raises(DataError, match=r"manifest\.json lacks suite_version, suite_digest"):
+        compare(before, after)
+    (after / "manifest.json").write_text("{")
+    with pytest.raises(DataError, match="not JSON"):
+        compare(before, after)
+
+
 def test_partial_evaluations_of_one_limit_compare(evaluation: EvaluationWriter, tmp_path: Path) -> None:
     """Two looks at the same first prompts compare, and the reader is told that they are looks."""
     folders = [evaluation(tmp_path / side, {"right": flags("10")}, limit=2) for side in "ab"]
