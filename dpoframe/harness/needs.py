@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 from dpoframe.config.secrets import masked
 from dpoframe.evaluator import Refused
@@ -46,9 +47,17 @@ def _of_evaluator(evaluator: object) -> Iterator[str]:
         yield f"{asset.name} ({asset.licence})" if asset.licence else asset.name
     if spec.needs == "rival":
         yield f"{spec.id}: another answer to each prompt, the base's or a `reference`"
-    for one in fields(evaluator):  # type: ignore[arg-type]
-        value = getattr(evaluator, one.name)
-        if one.name in ("url", "endpoint", "base_url") and isinstance(value, str) and value:
-            yield f"{spec.id}: the endpoint {masked(value)}"
-        if one.name in ("key_env", "api_key_env") and isinstance(value, str) and value:
-            yield f"{spec.id}: a key in ${value}"
+    own = {one.name: getattr(evaluator, one.name) for one in fields(evaluator)}  # type: ignore[arg-type]
+    for section in (own, *(value for value in own.values() if isinstance(value, Mapping))):
+        yield from (f"{spec.id}: {what}" for what in _of_section(section))
+
+
+def _of_section(section: Mapping[str, Any]) -> Iterator[str]:
+    """An address, the variable of a key, and a local model that an evaluator's fields, or a mapping in them, name."""
+    if isinstance(url := section.get("url"), str) and url:
+        yield f"the endpoint {masked(url)}"
+    elif isinstance(model := section.get("model"), str) and model:
+        yield f"the model {model}"
+    for name in ("key_env", "api_key_env"):
+        if isinstance(value := section.get(name), str) and value:
+            yield f"a key in ${value}"
