@@ -15,10 +15,11 @@ import platformdirs
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dpoframe.errors import CheckpointError, MachineError, TrainingError
 from dpoframe.modality import Modality
+from dpoframe.train.adapters import starting_state
 from dpoframe.types import Scores
 
 
@@ -29,11 +30,9 @@ def cache_folder() -> Path:
 
 
 def weights_digest(model: nn.Module) -> str:
-    """Digest of all parameters and buffers, names, types and bytes."""
+    """Digest of the tensors that decide a model's scores before it is trained: names, types and bytes."""
     digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in sorted(model.state_dict().items()):
-        if not isinstance(tensor, Tensor):
-            continue
+    for name, tensor in sorted(starting_state(model), key=lambda entry: entry[0]):
         plain = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
         digest.update(plain.flatten().view(torch.uint8).numpy().data)
@@ -44,7 +43,7 @@ def store_digest(modality: Modality, model: nn.Module, details: Collection[str],
     """Digest of what makes a score besides the example itself, which each row's name stands for.
 
     That is the weights, the modality's fingerprint, the precision and which details are recorded; nothing else: not the
-    loss's settings, not the run folder.
+    loss's settings, not the run folder, not adapters that do nothing yet.
     """
     made = {
         "weights": weights_digest(model),
