@@ -54,7 +54,7 @@ def compare(
     run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="The base: a run folder, or the folder of one evaluation.")],
     run_b: Annotated[
         Path | None,
-        typer.Argument(metavar="[RUN_B]", help="The other model. Left out: RUN_A against the base it was trained from."),
+        typer.Argument(metavar="RUN_B", help="The other model. Left out: RUN_A against the base it was trained from."),
     ] = None,
     gate: Annotated[Path | None, typer.Option("--gate", metavar="FILE", help="What must hold, in YAML.")] = None,
     junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write the gate's rows as JUnit XML.")] = None,

@@ -30,7 +30,8 @@ def compare_runs(before: Path, after: Path | None = None) -> tuple[tuple[Compari
             one name do not compare.
     """
     if after is None:
-        if before.is_dir() and not (before / BASE).is_dir():
+        _evaluations(before)  # says what is wrong with the run itself
+        if not (before / BASE).is_dir():
             raise DataError(f"{before} holds no {BASE}/, the evaluations before training. Give two runs to compare.")
         before, after = before / BASE, before
     found = match(before, after)

@@ -197,6 +197,8 @@ def test_runs_that_cannot_be_compared(evaluation: EvaluationWriter, tmp_path: Pa
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="There is no folder"):
         compare_runs(tmp_path / "nowhere", tmp_path / "a")
+    with pytest.raises(DataError, match=r"There is no folder \S*nowhere \("):
+        compare_runs(tmp_path / "nowhere")
     with pytest.raises(DataError, match="holds no evaluation"):
         compare_runs(tmp_path / "a", tmp_path / "empty")
     with pytest.raises(DataError, match=r"share no suite: .*a has chat; .*b has code"):
