@@ -14,7 +14,8 @@ from dpoframe.harness.gate import GateRow, load_gate
 from dpoframe.harness.judging import EXIT_CODES
 from dpoframe.harness.stats import mcnemar, units_needed
 
-PAGE = (Path(__file__).parents[1] / "docs/evaluation.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs/evaluation.md").read_text(encoding="utf-8")
 SECTION = PAGE.split("\n## Compare and gate\n")[1].split("\n## ")[0]
 FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -49,9 +50,17 @@ def test_the_gate_is_read(tmp_path: Path) -> None:
     (tmp_path / "gate.yaml").write_text(block("yaml part=gate"))
     better, same, lower, bound = load_gate(tmp_path / "gate.yaml").rows
     assert (better.superiority, better.threshold) == (True, 0.0)
-    assert (same.margin, same.max_unscored) == (0.05, 0.02)
-    assert lower.direction is None
+    assert (same.margin, same.threshold) == (0.05, -0.05)
+    assert (lower.direction, lower.max_unscored) == (None, 0)
     assert (bound.at_most, bound.compares) == (60, False)
+
+
+def test_the_gate_fits_a_shipped_suite(tmp_path: Path) -> None:
+    """Suite and metrics of the page's gate are those of a suite that dpoframe-evals ships."""
+    (tmp_path / "gate.yaml").write_text(block("yaml part=gate"))
+    for row in load_gate(tmp_path / "gate.yaml").rows:
+        suite = yaml.safe_load((ROOT / f"evals/dpoframe_evals/suites/{row.suite}.yaml").read_text(encoding="utf-8"))
+        assert row.metric in [one["name"] if isinstance(one, dict) else one for one in suite["evaluators"]]
 
 
 def test_every_key_is_described() -> None:
