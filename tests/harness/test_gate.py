@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -270,11 +271,19 @@ def test_names_that_are_not_there(compared: Comparing, tmp_path: Path) -> None:
 
 def test_unfinished_evaluations_are_not_judged(compared: Comparing) -> None:
     """A comparison with a side that is not finished is refused."""
-    from dataclasses import replace
-
     found = replace(compared({"right": [1.0] * 9}, {"right": [1.0] * 9}), unfinished="b: missing")
     with pytest.raises(DataError, match="not finished"):
         verdict(found, margin=0.1)
+
+
+def test_a_difference_that_could_not_be_formed_is_no_verdict(compared: Comparing) -> None:
+    """A margin on a figure over all samples whose evaluator is not to be had is an error that says why; a bound still holds."""
+    found = compared({"right": [1.0] * 50}, {"right": [1.0] * 50})
+    about = {**found.after, "evaluators": {"right": {**found.after["evaluators"]["right"], "aggregates": ["right"]}}}
+    found = replace(found, after=about, differences=(), notes=("The evaluator is not installed.",))
+    with pytest.raises(ConfigError, match=r"no difference of right to judge\. The evaluator is not installed"):
+        verdict(found, margin=0.1)
+    assert verdict(found, at_least=0.9).verdict == "PASS"
 
 
 def test_the_whole_gate(compared: Comparing) -> None:
