@@ -70,6 +70,7 @@ def test_every_so_many_steps(tmp_path: Path, plugins: PluginHost) -> None:
     assert results["metrics"]["reward_margin"]["value"] == found[0]["small/reward_margin"]
     assert "step 4/generate" in told
     assert done.report is not None
+    assert "small: reward margin" in done.report.read_text(encoding="utf-8")  # the curve's title
 
 
 def test_limit(tmp_path: Path, plugins: PluginHost) -> None:

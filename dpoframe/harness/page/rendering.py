@@ -58,7 +58,9 @@ def render(material: Material, judgement: Judgement | None = None) -> str:
     environment.filters.update(number=charts.number, signed=charts.signed, pretty=pretty, cut=cut)
     environment.filters.update(spoken=words.spoken, first_up=words.first_up)
     environment.globals.update(forest=forest, bars=bars, bars_of=charts.interval_bars, findings=findings)
-    environment.globals.update(watches=words.watches, healthy=words.is_health, count=words.count, leads=words.leads)
+    environment.globals.update(
+        watches=words.watches, healthy=words.is_health, count=words.count, leads=words.leads, cautions=words.cautions
+    )
     environment.globals.update(
         evidence=words.evidence,
         leading=board.leading,
@@ -122,16 +124,12 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> Sequence[tuple[str, Sequence[st
 
 
 def evaluated(rows: Sequence[Mapping[str, Any]]) -> Sequence[tuple[str, Sequence[str], Markup]]:
-    """Curves of suites that ran during the training: the first metrics of each `eval/` stage that has two rows."""
-    stages = list(dict.fromkeys(str(row["stage"]) for row in rows if str(row.get("stage", "")).startswith("eval/")))
-    drawn: list[tuple[str, Sequence[str], Markup]] = []
-    for stage in stages:
-        own = [row for row in rows if row.get("stage") == stage]
-        names = [name for name in own[0] if name not in ("step", "stage") and "/" not in name]
-        for name in names:
-            if len(line := series(own, name)) > 1:
-                drawn.append((f"{stage.removeprefix('eval/')}: {words.spoken(name)}", [name], charts.curve({name: line})))
-    return drawn[:EVALUATED]
+    """Curves of the suites that ran during the training: of each the first metrics (`suite/metric`) that have two values."""
+    own = [row for row in rows if row.get("stage") == "evaluation"]
+    names = [name for name in dict.fromkeys(name for row in own for name in row) if name.count("/") == 1]
+    lines = ((name, series(own, name)) for name in names)
+    drawn = [(name, line) for name, line in lines if len(line) > 1][:EVALUATED]
+    return [(words.spoken(name.replace("/", ": ", 1)), [name], charts.curve({name: line})) for name, line in drawn]
 
 
 def series(rows: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
