@@ -95,7 +95,7 @@ class WandbSession(ReporterSession):
 
     def __post_init__(self) -> None:
         self.run.define_metric("step")
-        for stage in ("train", "validation", "eval"):
+        for stage in ("train", "validation", "evaluation", "eval"):
             self.run.define_metric(f"{stage}/*", step_metric="step")
         self.run.define_metric("*", step_metric="step")
 

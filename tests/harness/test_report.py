@@ -17,7 +17,6 @@ from dpoframe.errors import ConfigError, DataError, MachineError
 from dpoframe.harness import compare, report
 from dpoframe.harness.charts import number
 from dpoframe.harness.page import answers, findings
-from dpoframe.harness.page.reading import labelled
 
 HOSTILE = [
     '<script>alert("x")</script><img src=x onerror=alert(1)>{{ 7 * 7 }}</textarea>',
@@ -112,8 +111,11 @@ def run(written: Callable[..., Path], tmp_path: Path) -> Path:
     written("run/eval/small", [0.0, 1.0, 1.0, 1.0, 0.0])
     rows = [{"step": step, "loss": 0.69 / (step + 1), "rewards/margins": float(step), "lr": 1e-4} for step in range(10)]
     rows += [{"step": step, "stage": "validation", "loss": 0.6 / (step + 1)} for step in (0, 5, 9)]
+    rows += [{"step": step, "stage": "evaluation", "small/hits": step / 9, "small/hits/x": 1.0} for step in (4, 9)]
     (tmp_path / "run" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 10, "lo')
-    (tmp_path / "run" / "recipe.yaml").write_text("modality: {name: toy}\nloss: {name: sigmoid}\nseed: 0\n")
+    (tmp_path / "run" / "recipe.yaml").write_text(
+        "modality: {name: toy}\nloss: {name: sigmoid}\nseed: 0\nevaluate: {suites: [small], keep_best: {metric: small/hits}}\n"
+    )
     (tmp_path / "run" / "environment.json").write_text('{"python": "3.11"}')
     return tmp_path / "run"
 
@@ -207,7 +209,8 @@ def test_page_shows_the_figures(run: Path) -> None:
         assert f">{one.metric}<" in text
         assert number(one.difference.value, one.unit) in text
     assert text.count('class="answer"') == 5
-    assert text.count('<svg class="curve"') == 2
+    assert text.count('<svg class="curve"') == 3
+    assert "The weights are the best of several by small: hits: that figure flatters them." in text
     assert "held out" in text
     assert "The aligned model" not in sections(text, "Health")
 
@@ -380,13 +383,6 @@ def test_pictures_are_shown(run: Path) -> None:
     assert Tags(text).attributes("src") == [f"data:image/png;base64,{base64.b64encode(PIXEL).decode()}"]
     assert "no picture that a page can show" in text
     assert "the file is missing" in text
-
-
-def test_labels_tell_runs_apart(tmp_path: Path) -> None:
-    """Labels are the last parts of the paths, as many as needed; the same folder twice is numbered."""
-    assert labelled([tmp_path / "a", tmp_path / "b"]) == ["a", "b"]
-    assert labelled([tmp_path / "x" / "run", tmp_path / "y" / "run"]) == ["x/run", "y/run"]
-    assert len(set(labelled([tmp_path, tmp_path]))) == 2
 
 
 def test_tables_and_drawings_can_be_read_aloud(run: Path) -> None:

@@ -94,6 +94,21 @@ def leads(material: Material) -> list[tuple[str, str]]:
     return [(part.suite if several else "", lead(part)) for part in material.parts]
 
 
+def cautions(material: Material) -> list[str]:
+    """What a reader must know before the figures: what is no evidence yet, and figures that the weights were chosen by."""
+    found = [
+        f"The evaluation of {one.label} on {part.suite} is no evidence yet: {one.late}."
+        for part in material.parts
+        for one in part.evaluations
+        if one.late
+    ]
+    for told in material.documents:
+        if metric := str(_section(_section(told.settings, "evaluate"), "keep_best").get("metric") or ""):
+            whose = f"The weights of {told.label}" if told.label else "The weights"
+            found.append(f"{whose} are the best of several by {spoken(metric.replace('/', ': ', 1))}: that figure flatters them.")
+    return found
+
+
 def lead(part: Part) -> str:
     """What a suite says, in a sentence or two."""
     if len(part.comparisons) == 1:
