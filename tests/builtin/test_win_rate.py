@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
-import torch
-from pydantic import TypeAdapter, ValidationError
-from torch import nn
+from pydantic import TypeAdapter
 
-from dpoframe import Available, Media, Refused, Request, Sample, Scored, UnscoredError, as_text, hookimpl
-from dpoframe.builtin import judge as judges
-from dpoframe.builtin.judge import EndpointJudge, LocalJudge
+from dpoframe import Media, Sample, Scored, UnscoredError
+from dpoframe.builtin.judge import EndpointJudge
 from dpoframe.builtin.win_rate import NULL_ANSWER, TEMPLATE, WinRate, verdict
 from dpoframe.harness.folder import Row
 from dpoframe.harness.limits import score_all, to_ask_again
-from dpoframe.plugins import PluginHost
-from dpoframe.testing.toy import ToyModality
 
 GOOD, BAD = "good answer", "bad"
 ADAPTER: TypeAdapter[WinRate] = TypeAdapter(WinRate)
@@ -134,18 +125,6 @@ def test_equal_answers_tie_unasked(endpoint: Any) -> None:
     assert endpoint.bodies == []
 
 
-def test_what_is_sent(endpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Temperature 0, the model's name, the key from the environment, further keys, and none that are null."""
-    monkeypatch.setenv("JUDGE_KEY", "secret-key-123")
-    extra = {"top_p": 1.0, "max_tokens": None, "max_completion_tokens": 900}
-    rated(endpoint, prefers_good, api_key_env="JUDGE_KEY", extra=extra).score(sample())
-    body = endpoint.bodies[0]
-    assert (body["path"], body["model"], body["temperature"]) == ("/v1/chat/completions", "m", 0.0)
-    assert (body["top_p"], body["max_completion_tokens"]) == (1.0, 900)
-    assert "max_tokens" not in body
-    assert endpoint.headers[0]["Authorization"] == "Bearer secret-key-123"
-
-
 def test_places_are_filled_once(endpoint: Any) -> None:
     """An answer that holds a place's name, or marks, stays as it is."""
     rated(endpoint, lambda question: "T").score(sample("{second} \\1 {request}", BAD, "{first}?"))
@@ -210,14 +189,6 @@ def test_verdicts(reply: str, expected: float | None) -> None:
     assert verdict(reply) == expected
 
 
-def test_retries(endpoint: Any) -> None:
-    """A busy or failing endpoint is asked again after a pause; the sample is scored as if nothing had been."""
-    endpoint.statuses = [(429, "{}", {"Retry-After": "0.01"}), (503, "later", {}), (200, "no json", {})]
-    evaluator = rated(endpoint, prefers_good, retries=3, controls=False)
-    assert evaluator.score(sample())["win"] == 1.0
-    assert len(endpoint.bodies) == 3 + 2
-
-
 def test_down_is_unscored_and_asked_again(endpoint: Any) -> None:
     """An endpoint that stays down leaves its samples unscored, for the next run; after three it is left alone."""
     endpoint.statuses = [(500, '{"error": {"message": "broken"}}', {})] * 1000
@@ -227,42 +198,6 @@ def test_down_is_unscored_and_asked_again(endpoint: Any) -> None:
     assert "the judge could not be asked" in scores[0].reason
     assert "broken" in scores[0].reason
     assert len(endpoint.bodies) <= 6
-
-
-@pytest.mark.parametrize("status", [400, 404])
-def test_refused_questions_are_unscored(endpoint: Any, status: int) -> None:
-    """A question that the endpoint refuses, as too long, leaves its sample unscored with what was said, without retries."""
-    endpoint.statuses = [(status, '{"error": {"message": "too long"}}', {})]
-    with pytest.raises(UnscoredError, match=r"the judge refused the question.*too long") as caught:
-        rated(endpoint, prefers_good, retries=4).score(sample())
-    assert not caught.value.again
-    assert len(endpoint.bodies) == 1
-
-
-def test_keys_are_never_told(endpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the evaluator's text nor a reason holds the key, though the endpoint repeats it."""
-    monkeypatch.setenv("JUDGE_KEY", "secret-key-123")
-    endpoint.statuses = [(401, '{"error": {"message": "wrong key secret-key-123"}}', {})]
-    evaluator = rated(endpoint, prefers_good, api_key_env="JUDGE_KEY")
-    with pytest.raises(UnscoredError) as caught:
-        evaluator.score(sample())
-    assert caught.value.again
-    assert "secret-key-123" not in f"{caught.value} {evaluator!r}"
-
-
-@pytest.mark.parametrize("content", ['{"choices": []}', '{"choices": [{"message": null}]}', "{}", '{"choices": [{}]}'])
-def test_replies_that_cannot_be_read(endpoint: Any, content: str) -> None:
-    """An answer that is JSON, but no chat completion, is unscored, to be asked again."""
-    endpoint.statuses = [(200, content, {})]
-    with pytest.raises(UnscoredError, match="the judge's reply cannot be read") as caught:
-        rated(endpoint, prefers_good).score(sample())
-    assert caught.value.again
-
-
-def test_a_judge_that_takes_too_long(endpoint: Any) -> None:
-    """A reply that does not come within `timeout` is a failure of the endpoint."""
-    with pytest.raises(UnscoredError, match="could not be asked"):
-        rated(endpoint, lambda question: time.sleep(1.5) or "A", timeout=0.3).score(sample())  # type: ignore[func-returns-value]
 
 
 def test_samples_are_asked_about_side_by_side(endpoint: Any) -> None:
@@ -310,125 +245,6 @@ def test_the_template_is_an_asset() -> None:
 
     (asset,) = WinRate.spec.assets
     assert asset.digest == hashlib.blake2b(TEMPLATE.read_bytes(), digest_size=16).hexdigest()
-
-
-def test_what_changes_no_reply_is_in_no_digest(endpoint: Any) -> None:
-    """Patience and speed do not show in the repr, so that changing them leaves results comparable."""
-    plain, patient = (
-        WinRate(EndpointJudge(endpoint.url, "m", retries=retries, concurrency=retries + 1, timeout=9.0 + retries))
-        for retries in (0, 9)
-    )
-    assert repr(plain) == repr(patient)
-    assert repr(plain) != repr(replace(plain, judge=EndpointJudge(endpoint.url, "other")))
-
-
-def test_where_the_judge_is_not(monkeypatch: pytest.MonkeyPatch, endpoint: Any) -> None:
-    """A missing key and an endpoint that nobody serves are refused before any sample is made, with the fix."""
-    monkeypatch.delenv("JUDGE_KEY", raising=False)
-    found = rated(endpoint, prefers_good, api_key_env="JUDGE_KEY").probe()
-    assert found == Refused("the environment variable JUDGE_KEY holds no key", "Set it: export JUDGE_KEY=...")
-    assert isinstance(rated(endpoint, prefers_good).probe(), Available)
-    gone = WinRate(EndpointJudge("http://127.0.0.1:1/v1", "m")).probe()
-    assert isinstance(gone, Refused)
-    assert "judge.url" in gone.fix
-
-
-@pytest.mark.parametrize(
-    ("judge", "message"),
-    [
-        ({}, "give `url` and `model` of an endpoint, or `modality`"),
-        ({"url": "localhost:8000", "model": "m"}, "give an address such as"),
-        ({"url": "http://me:secret@localhost/v1", "model": "m"}, "url holds a name or password"),
-        ({"url": "http://localhost/v1"}, "Field required"),
-        ({"url": "http://localhost/v1", "model": "m", "timeuot": 1}, "timeuot is no key of a judge. Did you mean 'timeout'?"),
-        ("gpt", "dictionary or an instance"),
-    ],
-)
-def test_judges_that_cannot_be(judge: Any, message: str) -> None:
-    """A wrong section is refused when the suite is read."""
-    with pytest.raises(ValidationError, match=message):
-        ADAPTER.validate_python({"judge": judge})
-
-
-class GoodLover(ToyModality):
-    """Judges as `prefers_good` does; counts how often it is built and asked."""
-
-    built: ClassVar[list[str]] = []
-    asked: ClassVar[list[Request]] = []
-
-    def build(self) -> nn.Module:
-        """Notes it."""
-        self.built.append("x")
-        return super().build()
-
-    def generate(self, model: nn.Module, requests: Sequence[Request]) -> Iterator[Sample]:
-        """One letter a request, last request first."""
-        assert not torch.is_grad_enabled()
-        self.asked.extend(requests)
-        for request in reversed(requests):
-            content: Any = request.prompt
-            yield Sample(request.id, request.prompt, prefers_good(content[0]["content"]))
-
-
-class Gone(ToyModality):
-    """Has no weights."""
-
-    def build(self) -> nn.Module:
-        """Finds none."""
-        raise OSError("no such folder")
-
-
-class Toys:
-    """A plugin with the judges above."""
-
-    @hookimpl
-    def dpoframe_modalities(self) -> Mapping[str, Any]:
-        """By name."""
-        return {"good-lover": GoodLover, "gone": Gone}
-
-
-@pytest.fixture
-def local(isolated_host: PluginHost, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Judges of this process, none of them loaded."""
-    isolated_host.register(Toys(), "toys")
-    monkeypatch.setattr(judges, "_LOADED", {})
-    GoodLover.built.clear()
-    GoodLover.asked.clear()
-    return iter(())
-
-
-@pytest.mark.usefixtures("local")
-def test_a_local_judge() -> None:
-    """A judge through a modality is built once a process, when first asked, with the keys of its section; it judges as any."""
-    evaluator = ADAPTER.validate_python({"judge": {"modality": "good-lover", "init_seed": 3, "max_tokens": 7}})
-    assert evaluator.judge == LocalJudge("good-lover", {"init_seed": 3}, 7)
-    assert isinstance(evaluator.probe(), Available)
-    assert GoodLover.built == []
-    assert evaluator.score(sample())["win"] == 1.0
-    again = ADAPTER.validate_json(ADAPTER.dump_json(pickle.loads(pickle.dumps(evaluator))))
-    assert again == evaluator
-    assert again.score(sample(BAD, GOOD))["win"] == 0.0
-    assert GoodLover.built == ["x"]
-    assert dict(GoodLover.asked[0].settings) == {"max_new_tokens": 7, "temperature": 0.0}
-    assert as_text(GoodLover.asked[0].prompt).startswith("user: Two assistants")
-
-
-@pytest.mark.usefixtures("local")
-@pytest.mark.parametrize("judge", [{"modality": "goodlover"}, {"modality": "good-lover", "colour": 1}])
-def test_a_local_judge_that_cannot_be(judge: Mapping[str, Any]) -> None:
-    """An unknown modality, or a field that it lacks, is refused before anything runs."""
-    found = ADAPTER.validate_python({"judge": judge}).probe()
-    assert isinstance(found, Refused)
-    assert "judge" in found.fix
-
-
-@pytest.mark.usefixtures("local")
-def test_a_local_judge_without_weights() -> None:
-    """A judge that cannot be loaded leaves samples unscored with the reason, and is not loaded for each of them."""
-    evaluator = ADAPTER.validate_python({"judge": {"modality": "gone"}})
-    scores = list(score_all(evaluator, [Row(f"k{n}", f"s{n}", "q", GOOD, meta={"rival": BAD}) for n in range(5)]))
-    assert scores[0].reason.startswith("the judge could not be loaded: no such folder")
-    assert scores[-1].reason.startswith("not asked after 3 failures")
 
 
 def test_the_template_ships(tmp_path: Path) -> None:
