@@ -7,6 +7,7 @@ import pickle
 import random
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from unittest import mock
@@ -114,6 +115,16 @@ class ModalityContract(PartContract):
                 torch.manual_seed(seed)
                 found.append(self.scores(self.examples()).value)
         self.expect_equal(found[0], found[1], "scores change with torch's global seed")
+
+    def test_dependence_on_the_seed_is_said(self) -> None:
+        """The class says `stochastic = True` where scores change with `Example.seed`.
+
+        If this fails: write `stochastic: ClassVar[bool] = True`; without it one cached reference score serves all epochs' noise.
+        """
+        if self.modality.stochastic:
+            skip("the class says it")
+        others = [replace(example, seed=example.seed + 1) for example in self.examples()]
+        self.expect_equal(self.scores(others).value, self.scores(self.examples()).value, "scores change with `Example.seed`")
 
     def test_identical_responses_score_alike(self) -> None:
         """The two examples of a pair with identical responses and the same seed have equal scores.

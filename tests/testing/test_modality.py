@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from dpoframe import Example, Measure, Modality, Request, Sample, Scores
+from dpoframe import Example, Measure, Modality, Request, Sample, Scores, generator
 from dpoframe.testing import ModalityContract, ToyModality, toy_pairs
 
 PAIRS = toy_pairs(6)
@@ -46,6 +46,27 @@ class GlobalNoise(ToyModality):
     def collate(self, examples: Sequence[Example]) -> Any:
         batch = super().collate(examples)
         return {**batch, "prompt": batch["prompt"] + torch.rand(len(examples), 1)}
+
+
+@dataclass(frozen=True)
+class SeededNoise(ToyModality):
+    """Draws from each example's seed, and does not say so."""
+
+    def collate(self, examples: Sequence[Example]) -> Any:
+        batch = super().collate(examples)
+        noise = [torch.rand(1, generator=generator(example.seed)) for example in examples]
+        return {**batch, "prompt": batch["prompt"] + torch.stack(noise)}
+
+
+class SaidNoise(SeededNoise):
+    """Draws from each example's seed, and says so."""
+
+    stochastic: ClassVar[bool] = True
+
+
+class TestStochastic(ModalityContract):
+    modality = SaidNoise()
+    pairs = PAIRS
 
 
 @dataclass(frozen=True)
@@ -183,6 +204,7 @@ class HoldsObject(ToyModality):
     [
         (BatchMean(), "batch_size_does_not_matter"),
         (GlobalNoise(), "same_seed_same_score"),
+        (SeededNoise(), "dependence_on_the_seed_is_said"),
         (GlobalNoise(), "identical_responses_score_alike"),
         (GlobalNoise(), "score_is_pure"),
         (PythonNoise(), "score_is_pure"),
