@@ -21,8 +21,13 @@ NULL_ANSWER = "I am not able to answer this."
 _PLACES = re.compile(r"\{(request|first|second)\}")
 _THOUGHT = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
 _MARKED = re.compile(r"\[\[\s*(A|B|C|T|tie)\s*\]\]", re.IGNORECASE)
-_LINE = re.compile(r"\W*(?:(?:final |the )?(?:answer|verdict|winner|better answer)\W*(?:is\W+)?)?(A|B|T|tie)\W*", re.IGNORECASE)
-_FIRST_WINS = {"a": 1.0, "b": 0.0, "t": 0.5, "c": 0.5, "tie": 0.5}
+_LINE = re.compile(
+    r"\W*(?:(?:the |final |my )*(?:answer|verdict|winner|better answer|choice)\W*(?:is\W+)?)?"
+    r"(A|B|T|tie|neither)"
+    r"(?:\W+is (?:the )?better(?: one| answer)?(?: than (?:the )?(?:answer )?[AB])?)?\W*",
+    re.IGNORECASE,
+)
+_FIRST_WINS = {"a": 1.0, "b": 0.0, "t": 0.5, "c": 0.5, "tie": 0.5, "neither": 0.5}
 _SHARE = Scale(0.0, 1.0, "share", None)
 
 
@@ -116,8 +121,8 @@ class WinRate(Evaluator):
 def verdict(reply: str) -> float | None:
     """1 where the reply says that the first answer is better, 0 for the second, 1/2 for neither; None where it says no such thing.
 
-    A verdict is [[A]] anywhere, or a line of its own (`A`, `**B**`, `Answer: A`); thoughts between <think> marks are passed over.
-    A reply with two different verdicts has none.
+    A verdict is [[A]] anywhere, or a line of its own: `A`, `**B**`, `Answer: A`, `B is better.` Thoughts between <think> marks
+    are passed over. A reply with two different verdicts has none.
     """
     said = _THOUGHT.sub("", reply)
     found = _MARKED.findall(said) or [match[1] for line in said.splitlines() if (match := _LINE.fullmatch(line.strip()))]
