@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from dpoframe.config.secrets import masked
@@ -47,9 +47,18 @@ def _of_evaluator(evaluator: object) -> Iterator[str]:
         yield f"{asset.name} ({asset.licence})" if asset.licence else asset.name
     if spec.needs == "rival":
         yield f"{spec.id}: another answer to each prompt, the base's or a `reference`"
-    own = {one.name: getattr(evaluator, one.name) for one in fields(evaluator)}  # type: ignore[arg-type]
-    for section in (own, *(value for value in own.values() if isinstance(value, Mapping))):
+    for section in _sections(evaluator):
         yield from (f"{spec.id}: {what}" for what in _of_section(section))
+
+
+def _sections(value: Any) -> Iterator[Mapping[str, Any]]:
+    """The fields of an evaluator, and the mappings and dataclasses in them, such as a judge."""
+    if is_dataclass(value):
+        value = {one.name: getattr(value, one.name) for one in fields(value)}
+    if isinstance(value, Mapping):
+        yield value
+        for inner in value.values():
+            yield from _sections(inner)
 
 
 def _of_section(section: Mapping[str, Any]) -> Iterator[str]:

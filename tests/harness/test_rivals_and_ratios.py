@@ -13,6 +13,8 @@ from torch import nn
 from dpoframe import Example, Request, Sample, hookimpl
 from dpoframe.builtin import judge as judges
 from dpoframe.harness import EvalFolder, Subject, load_suite, run_suite
+from dpoframe.harness.needs import needs
+from dpoframe.harness.suite_file import read_suite
 from dpoframe.plugins import PluginHost
 from dpoframe.rng import seed_of
 from dpoframe.testing.toy import ToyModality
@@ -98,3 +100,15 @@ def test_without_a_base(suite_file: Path, plugins: PluginHost, subject: Subject,
     assert metrics["kl"].interval.value == metrics["kl/k3"].interval.value == 0.0
     scores = [one for one in EvalFolder(tmp_path / "out").scores() if one.evaluator == "win_rate"]
     assert {one.reason for one in scores} == {"there is no other answer to compare with"}
+
+
+def test_needs_name_the_judge(suite_file: Path, plugins: PluginHost) -> None:
+    """A suite says which endpoint, key or model its judge needs."""
+    judge = "{url: http://localhost:9/v1, model: m, api_key_env: JUDGE_KEY}"
+    found = {}
+    for name, section in (("local", "{modality: letter-counter, settings: {model: mine}}"), ("endpoint", judge)):
+        suite_file.write_text(SUITE.replace("{modality: letter-counter, init_seed: 4}", section))
+        found[name] = needs(read_suite(suite_file, plugins))
+    rival = "win_rate: another answer to each prompt, the base's or a `reference`"
+    assert found["local"][1:] == [rival, "win_rate: the model mine"]
+    assert found["endpoint"][1:] == [rival, "win_rate: the endpoint http://localhost:9/v1", "win_rate: a key in $JUDGE_KEY"]
