@@ -17,7 +17,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,11 @@ from dpoframe.checkpoint.durable import ASIDE, durable
 from dpoframe.errors import DataError
 from dpoframe.harness.media import Blobs
 from dpoframe.types import Sample, as_text
+
+# JSON's own escapes keep U+2028 and the like from being taken for line ends.
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=True, allow_nan=False)
+
+_COLUMNS = ["id", "prompt", "response", "finished", "detail", "meta"]
 
 NOT_APPLICABLE = "not applicable"
 """Why a sample is unscored where its evaluator returned None: it has nothing to say of it."""
@@ -118,13 +123,15 @@ class EvalFolder:
         import pyarrow
         from pyarrow import parquet
 
-        text, schema = pyarrow.string(), {"id": str, "prompt": str, "response": str, "finished": bool, "detail": str, "meta": str}
-        fields = pyarrow.schema([(name, pyarrow.bool_() if kind is bool else text) for name, kind in schema.items()])
+        fields = pyarrow.schema([(name, pyarrow.bool_() if name == "finished" else pyarrow.string()) for name in _COLUMNS])
         self.path.mkdir(parents=True, exist_ok=True)
         aside = self.path / f".samples.parquet.{os.getpid()}{ASIDE}"
         with parquet.ParquetWriter(aside, fields) as writer:
             for some in _portions(lines, 4096):
-                writer.write_table(pyarrow.Table.from_pylist([_cells(json.loads(line)) for line in some], schema=fields))
+                rows = [_cells(json.loads(line)) for line in some]
+                writer.write_table(
+                    pyarrow.table([_column([row[name] for row in rows]) for name in _COLUMNS], _COLUMNS).cast(fields)
+                )
         with aside.open("rb") as stream:
             os.fsync(stream.fileno())
         aside.replace(self.path / "samples.parquet")
@@ -152,8 +159,10 @@ class EvalFolder:
 
 def line(row: Row | Score) -> str:
     """A row or verdict as a line of its file."""
-    # JSON's own escapes keep U+2028 and the like from being taken for line ends.
-    return json.dumps(finite(asdict(row)), sort_keys=True, ensure_ascii=True) + "\n"
+    try:
+        return _ENCODER.encode(vars(row)) + "\n"
+    except ValueError:
+        return _ENCODER.encode(finite(vars(row))) + "\n"
 
 
 def finite(value: Any) -> Any:
@@ -176,12 +185,21 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
                 yield json.loads(text)
 
 
-def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
+def _column(texts: list[str]) -> Any:
+    """A column of texts. `pyarrow.array` would do, but imports pandas where that is installed: 90 MB."""
+    import pyarrow
+
+    made = pyarrow.lib.StringBuilder()
+    made.append_values(texts)
+    return made.finish()
+
+
+def _cells(row: Mapping[str, Any]) -> dict[str, str]:
     return {
         "id": row["id"],
         "prompt": _text(row["prompt"]),
         "response": _text(row["response"]),
-        "finished": row["finished"],
+        "finished": "true" if row["finished"] else "false",
         "detail": json.dumps(row["detail"], sort_keys=True),
         "meta": json.dumps(row["meta"], sort_keys=True, ensure_ascii=False),
     }

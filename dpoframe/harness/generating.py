@@ -22,17 +22,16 @@ class Plan:
     """
 
     def __init__(self, subject: Subject, suite: Suite) -> None:
-        seen: dict[str, tuple[str, Measure]] = {}
         writer = suite.backend.digest(subject)
         self.asked = suite.requests()
         self.keys: list[str] = []
         self.requests: dict[str, Request] = {}
         self.sizes: dict[str, int] = {}
+        last: Any = None
+        content, measure = "", Measure(0, 0, "", "")
         for request in self.asked:
-            prompt = request.id.rpartition("#")[0]
-            if prompt not in seen:
-                seen[prompt] = content_digest(request.prompt), subject.measure(request)
-            content, measure = seen[prompt]
+            if request.prompt is not last:  # the answers to one prompt are asked for one after the other
+                last, content, measure = request.prompt, content_digest(request.prompt), subject.measure(request)
             key = sample_key(writer, request, content, measure.prompt_digest)
             self.keys.append(key)
             self.requests.setdefault(key, request)

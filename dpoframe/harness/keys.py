@@ -14,8 +14,7 @@ from dpoframe.types import Example, Measure, Request, content_digest
 
 def digest(*parts: Any) -> str:
     """Hex digest of plain values: equal for equal values in any process; sets count in sorted order, mappings too."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=True, default=_plain)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(_ENCODER.encode(parts).encode(), digest_size=16).hexdigest()
 
 
 def sample_key(model: str, request: Request, prompt: str, seen: str) -> str:
@@ -55,3 +54,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     return str(value)
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=True, default=_plain)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ def seen_by(row: Row, need: Need) -> Row:
     So a verdict does not depend on which other evaluators a suite has.
     """
     mine = _ASKED_FOR.get(need, ())
+    if _EXTRA.isdisjoint(set(row.detail).difference(mine)) and (need == RIVAL or RIVAL not in row.meta):
+        return row
     detail = {name: value for name, value in row.detail.items() if name in mine or name not in _EXTRA}
     meta = row.meta if need == RIVAL else {name: value for name, value in row.meta.items() if name != RIVAL}
     return replace(row, detail=detail, meta=meta)
@@ -79,8 +81,9 @@ def rows_of(work: Work, plan: Plan) -> Iterator[Row]:
 
 def _laid(cluster: str, row: Row, needs: Sequence[Need]) -> tuple[str, str, str, dict[str, str]]:
     """Id, cluster, line and what each need's evaluators see."""
-    seen: dict[str, str] = {need: digest("seen", asdict(seen_by(row, need))) for need in needs}
-    return row.id, cluster, line(row), seen
+    text = line(row)
+    seen = {need: text if (mine := seen_by(row, need)) is row else line(mine) for need in needs}
+    return row.id, cluster, text, {need: digest("seen", one) for need, one in seen.items()}
 
 
 def _answers(work: Work, plan: Plan, weights: Weights, rivals: Mapping[str, str]) -> Iterator[tuple[str, Row]]:

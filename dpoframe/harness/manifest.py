@@ -27,10 +27,11 @@ def manifest(
         limit: Prompts and pairs that were asked for at most; results of a suite that it cut are never complete.
         rivals: Digest of the evaluation whose answers were compared with.
     """
+    measured = suite.digest()
     return {
         "suite": suite.name,
         "suite_version": suite.version,
-        "suite_digest": suite.digest(),
+        "suite_digest": measured,
         "requests_digest": replace(suite, evaluators=()).digest(),
         "suite_source": suite.source,
         "description": suite.description,
@@ -40,7 +41,7 @@ def manifest(
         "base": base.name,
         "base_digest": base.digest,
         "rivals": rivals,
-        "digest": digest(subject.digest, base.digest, suite.digest(), rivals),
+        "digest": digest(subject.digest, base.digest, measured, rivals),
         "prompts": len(suite.prompts),
         "pairs": len(suite.pairs),
         "samples": suite.samples,

@@ -76,7 +76,7 @@ def run_suite(
     cut = suite if limit is None else suite.limited(limit)
     if cut.runs_itself:
         return _foreign(subject, cut, out, base, progress, ranks)
-    limit = None if cut.digest() == suite.digest() else limit
+    limit = None if limit is None or cut.digest() == suite.digest() else limit
     base, folder = base or subject, EvalFolder(out)
     with claimed(out) if ranks.first else contextlib.nullcontext():
         if ranks.first:

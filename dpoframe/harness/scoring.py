@@ -6,7 +6,6 @@ import itertools
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from typing import TypeVar
 
 from dpoframe.evaluator import Evaluator
@@ -76,7 +75,7 @@ def _judge(work: Work, evaluator: Evaluator, told: Telling) -> None:
 
     found: dict[str, object] = {}
     for score in score_all(evaluator, missing()):
-        found[read.popleft()] = {name: value for name, value in asdict(score).items() if name in ("values", "reason")}
+        found[read.popleft()] = {"values": score.values, "reason": score.reason}
         told.more(1)
         if len(found) >= _AT_ONCE or evaluator.at_once() > 1:
             work.store.judge(key, found)

@@ -24,6 +24,7 @@ FOLDER = "store"
 _APPLICATION = 0x64706F66  # "dpof"
 _LAYOUT = 1
 _AT_ONCE = 500
+_ENCODER = json.JSONEncoder(sort_keys=True)
 # Entries that any process may write; `rows` and `seen` are the first process's, made anew in every run.
 _SHARED = {"samples": ("key", "content"), "logps": ("key", "content"), "scores": ("evaluator", "seen", "content")}
 _TABLES = """
@@ -78,13 +79,13 @@ class Store:
 
     def put(self, table: str, entries: Mapping[str, Any]) -> None:
         """Adds entries to `samples` or `logps` in one go: all of them are there after a kill, or none. What is there stays."""
-        rows = [(key, json.dumps(content, sort_keys=True)) for key, content in entries.items()]
+        rows = [(key, _ENCODER.encode(content)) for key, content in entries.items()]
         with self.writing():
             self.database.executemany(f"INSERT OR IGNORE INTO main.{table} VALUES (?, ?, ?)", [(*row, mark(row)) for row in rows])
 
     def judge(self, evaluator: str, verdicts: Mapping[str, Any]) -> None:
         """Adds verdicts by what the evaluator saw, in one go; a verdict that was there is replaced."""
-        rows = [(evaluator, seen, json.dumps(verdict, sort_keys=True)) for seen, verdict in verdicts.items()]
+        rows = [(evaluator, seen, _ENCODER.encode(verdict)) for seen, verdict in verdicts.items()]
         with self.writing():
             self.database.executemany("INSERT OR REPLACE INTO main.scores VALUES (?, ?, ?, ?)", [(*row, mark(row)) for row in rows])
 
