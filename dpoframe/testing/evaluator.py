@@ -58,7 +58,7 @@ class EvaluatorContract(PartContract):
         return self.evaluator
 
     def scored(self) -> list[Values]:
-        """The scores of all samples; the check is skipped where the evaluator cannot run on this machine."""
+        """The scores of all samples, None where nothing is scored; skips the check where the evaluator cannot run here."""
         return [self._score(sample) for sample in self._ready()]
 
     def test_spec_is_whole(self) -> None:
@@ -121,8 +121,8 @@ class EvaluatorContract(PartContract):
 
         If this fails: return only metrics that `spec.metrics` names, and None for a sample that cannot be scored, never 0 or NaN.
         """
-        for sample, score in zip(self.samples, self.scored(), strict=True):
-            self._require_sound(f"sample {sample.id!r}", score)
+        for sample in self._ready():
+            self._require_sound(f"sample {sample.id!r}", self._told(sample))
 
     def test_scores_something(self) -> None:
         """At least one of the contract's samples is scored.
@@ -140,7 +140,7 @@ class EvaluatorContract(PartContract):
         """
         texts = [sample for sample in self._ready() if isinstance(sample.response, str)]
         for answer in ODD_ANSWERS if texts else ():
-            self._require_sound(f"the answer {answer[:12]!r}", self._score(dataclasses.replace(texts[0], response=answer)))
+            self._require_sound(f"the answer {answer[:12]!r}", self._told(dataclasses.replace(texts[0], response=answer)))
 
     def test_lacking_facts_are_no_zeros(self) -> None:
         """Samples without the facts in `meta` that decide their scores are unscored, not 0 throughout.
@@ -210,19 +210,28 @@ class EvaluatorContract(PartContract):
         for seed in range(DRAWS if self.evaluator.spec.aggregates else 0):
             self._require_figures(f"draw {seed}", self._drawn(seed), finite=False)
 
-    def _score(self, sample: Sample) -> Values:
+    def _told(self, sample: Sample) -> Values:
         """The score of one sample; a reason raised as such is unscored like None."""
         try:
             return self.evaluator.score(sample)
         except UnscoredError:
             return None
+        except Exception as error:
+            raise AssertionError(
+                f"score raised {type(error).__name__}: {error} for sample {sample.id!r}, {sample.response!r:.40}"
+            ) from error
+
+    def _score(self, sample: Sample) -> Values:
+        """The same, for checks that are not about what is raised: it is unscored to them, as it is to the harness."""
+        try:
+            return self._told(sample)
+        except AssertionError:
+            return None
 
     def _primary(self, sample: Sample) -> float | None:
-        """The primary metric of a sample that may lack what the evaluator reads."""
-        try:
-            return (self._score(sample) or {}).get(self.evaluator.spec.primary)
-        except Exception:
-            return None
+        """The primary metric of a sample, None where it has none."""
+        found = self._score(sample)
+        return found.get(self.evaluator.spec.primary) if isinstance(found, Mapping) else None
 
     def _ready(self) -> list[Sample]:
         """The samples with what every kind of need promises; skips the check where the evaluator cannot run here."""
@@ -239,7 +248,7 @@ class EvaluatorContract(PartContract):
         given = [
             Scored(sample.id, sample.id, score)
             for sample, score in zip(self.samples, self.once("scored", self.scored), strict=True)
-            if score is not None
+            if isinstance(score, Mapping)
         ]
         expect(bool(given), "no sample is scored, so there is nothing to aggregate")
         return given if seed is None else random.Random(seed).choices(given, k=len(given))

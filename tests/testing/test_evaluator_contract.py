@@ -165,3 +165,12 @@ def test_a_draw_without_the_figure_is_nan() -> None:
 def test_digests_as_people_write_them(digest: str) -> None:
     """A digest with its method in front, and a commit, are digests."""
     assert "assets_are_identified" not in failed(broken({"assets": (Asset("a model", digest, "MIT"),)}))
+
+
+def test_one_fault_fails_few_checks() -> None:
+    """An evaluator that divides by the length of an empty answer fails the two checks that are about it, and they say so."""
+    part = broken(score=lambda self, s: {"words": 1 / len(s.response)})
+    assert failed(part) - {"pickles", "prints_what_it_is"} == {"scores_what_the_spec_names", "bears_odd_answers"}
+    outcomes = type("Checked", (EvaluatorContract,), {"evaluator": part}).run()
+    messages = [one.message for one in outcomes if one.check.name == "test_scores_what_the_spec_names"]
+    assert messages == ["score raised ZeroDivisionError: division by zero for sample 'd', ''"]
