@@ -184,6 +184,8 @@ def _axis(values: Sequence[float], low: float | None, high: float | None) -> tup
         return low, high
     known = [value for value in values if math.isfinite(value)] or [0.0]
     start, end = min(known), max(known)
+    if start == end and 0 <= start <= 1:  # most likely a share: what does not move lies on the scale it could move on
+        return -0.04, 1.04
     margin = 0.08 * (end - start) or 0.5 * max(1.0, abs(end))
     return start - margin, end + margin
 

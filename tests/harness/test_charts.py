@@ -51,6 +51,7 @@ def test_curves_are_thinned_without_losing_peaks() -> None:
     assert {line[0], line[-1], line[4321], line[7654]} <= set(kept)
     assert sorted(kept) == list(kept)
     assert "polyline" in curve({"a": [(0.0, 1e20), (1.0, 1e20)]})
+    assert ">0.5<" in curve({"a": [(0.0, 1.0), (1.0, 1.0)]})  # a share that stays at 1 has the axis of a share
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark", "print"])

@@ -122,7 +122,8 @@ def provenance(part: Part) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         yield "backend", [(settings(about["backend"]), "")]
     for one in part.evaluations:
         yield one.label, [(str(one.about.get("model", "?")), str(one.about.get("model_digest", "")))]
-    if (base := about.get("base")) and about.get("base_digest") != about.get("model_digest"):
+    shown = {one.about.get("model_digest") for one in part.evaluations}
+    if (base := about.get("base")) and about.get("base_digest") not in shown:
         yield "measured against", [(str(base), str(about.get("base_digest", "")))]
     if about.get("rivals"):
         yield "win rates against", [("the answers of the evaluation", str(about["rivals"]))]

@@ -11,7 +11,7 @@ from typing import Any
 from dpoframe.harness.charts import number
 from dpoframe.harness.compare import Comparison, Difference
 from dpoframe.harness.markdown import p_value
-from dpoframe.harness.page.reading import Evaluation, Material, Part
+from dpoframe.harness.page.reading import Evaluation, Material, Part, called
 from dpoframe.harness.stats import Interval
 
 LEVEL = 0.05
@@ -211,7 +211,7 @@ def facts(material: Material) -> list[tuple[str, Any]]:
     modality, trainer = _section(told.settings, "modality"), _section(told.settings, "trainer")
     steps = {row["step"] for row in told.rows if row.get("stage", "train") == "train"}
     known = {
-        "model": modality.get("model") or modality.get("name"),
+        "model": called(str(modality.get("model") or modality.get("name") or "")),
         "loss": _losses(told.settings.get("loss")),
         "logged steps": len(steps) or None,
         "pairs a step": trainer.get("batch_size"),
