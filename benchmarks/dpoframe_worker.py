@@ -48,6 +48,7 @@ def recipe(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, A
             "schedule": "constant",
             "warmup": 0,
             "gradient_clip_val": 1e5,
+            "save_every": settings["steps"],
             "threads": options.threads,
             "bucket_by_length": settings["sorted"],
             "accelerator": "cpu",

@@ -16,7 +16,7 @@ from dpoframe import Reporter, ReporterSession, RunInfo, hookimpl
 from dpoframe.align import align
 from dpoframe.config import load_recipe
 from dpoframe.config.sections import Part
-from dpoframe.errors import CheckpointError, ConfigError
+from dpoframe.errors import CheckpointError, ConfigError, PluginError
 from dpoframe.harness import EvalFolder
 from dpoframe.plugins import PluginHost, using
 from dpoframe.testing import toy
@@ -234,3 +234,32 @@ def test_nothing_is_evaluated_into_a_claimed_folder(
     with claimed(tmp_path / "run"), pytest.raises(ConfigError, match="Another process is writing"):
         align(recipe(tmp_path), tmp_path / "run", resume=True, host=plugins)
     assert files(tmp_path / "run") == before
+
+
+class Failing:
+    """A plugin whose callbacks cannot be made, until it is mended."""
+
+    broken = True
+
+    @hookimpl
+    def dpoframe_callbacks(self, config: Any) -> list[Any]:
+        """Raises while broken."""
+        if self.broken:
+            raise ValueError("no callbacks today")
+        return []
+
+
+@pytest.mark.filterwarnings("ignore:.*chosen response is the:RuntimeWarning")
+@pytest.mark.parametrize("width", [8, 12])
+def test_a_failed_command_can_be_mended(width: int, tmp_path: Path, plugins: PluginHost) -> None:
+    """Evaluated, then failed: the mended command runs, and with another model it evaluates that one, not the one before."""
+    plugin = Failing()
+    plugins.register(plugin, "failing")
+    made = replace(recipe(tmp_path), plugins=("failing",))
+    with pytest.raises(PluginError, match="dpoframe_callbacks of the plugin 'failing'"):
+        align(made, tmp_path / "run", host=plugins)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["base"]
+    plugin.broken = False
+    mended = align(replace(recipe(tmp_path, width=width), plugins=("failing",)), tmp_path / "run", host=plugins)
+    fresh = align(replace(recipe(tmp_path, width=width), plugins=("failing",)), tmp_path / "fresh", host=plugins)
+    assert mended.comparisons[0].differences == fresh.comparisons[0].differences

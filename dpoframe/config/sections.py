@@ -157,7 +157,7 @@ class TrainerSection:
         num_nodes: As in `lightning.Trainer`.
         log_every: Steps between two rows of metrics.jsonl.
         validate_every: Steps between two validations; None for one at the end.
-        save_every: Steps between two checkpoints; None for one at the end.
+        save_every: Steps between two checkpoints; None for a tenth of the run. One is written at the end in any case.
         keep_checkpoints: Checkpoints kept; older ones are removed.
         bucket_by_length: Whether a step holds pairs of about one length.
         num_workers: Processes that prepare batches.

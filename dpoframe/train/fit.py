@@ -23,7 +23,7 @@ from dpoframe.errors import ConfigError
 from dpoframe.loss import Loss
 from dpoframe.losses import combine
 from dpoframe.modality import Modality
-from dpoframe.plugins import PluginHost, Relay
+from dpoframe.plugins import PluginHost
 from dpoframe.plugins import host as installed
 from dpoframe.reporter import RunInfo
 from dpoframe.train.caching import FillCache
@@ -40,7 +40,7 @@ from dpoframe.train.progress import ProgressBar, Telling, Told
 from dpoframe.train.randomness import RankRandomness
 from dpoframe.train.reference import CachedReference, make_reference
 from dpoframe.train.reporting import Reporting
-from dpoframe.train.saving import Saving
+from dpoframe.train.saving import Saving, default_interval
 from dpoframe.train.schedule import total_steps
 from dpoframe.train.sizes import repetition, require_a_pair_each
 from dpoframe.train.watch import Watch, warn
@@ -106,8 +106,8 @@ def fit(
     elif is_first_rank():
         folder.require_place()
         folder.require_new()
-    relay = known.relay(recipe.active_plugins)
-    relay.dpoframe_configure(config=recipe)
+    hooks = RunHooks(known.relay(recipe.active_plugins))
+    hooks.configure(recipe)
     if recipe.trainer.threads is not None:
         torch.set_num_threads(recipe.trainer.threads)
     loss = combine([(one.part.value, one.weight) for one in recipe.loss])
@@ -117,13 +117,17 @@ def fit(
     if resume:
         pairs.require_same(folder.path)
     require_a_pair_each(recipe.trainer, pairs)
+    info = RunInfo(folder.path, recipe.name, recipe.to_dict(), environment(known.plugins, recipe.seed))
+    absent = [] if resume else folder.absent()
     with ExitStack() as own:
         if is_first_rank():
             (own if claim is None else claim).enter_context(folder.claimed())
-        info = open_folder(folder, recipe, known, pairs)
+            own.enter_context(folder.taken_back(absent))
+            for message in filter(None, [*pairs.warnings, repetition(recipe.trainer.batch_size, len(pairs.train))]):
+                warn(message)
         torch.manual_seed(recipe.seed)  # what is made fresh in the model (an adapter) follows from the seed
         policy = (build or modality.build)().train()
-        run = Run(recipe, folder, relay, loss, modality, policy, pairs, info, progress, evaluating)
+        run = Run(recipe, folder, hooks, loss, modality, policy, pairs, info, progress, evaluating)
         return run.go(resume)
 
 
@@ -141,24 +145,13 @@ def require_reference(recipe: Recipe, loss: Loss) -> None:
         )
 
 
-def open_folder(folder: RunFolder, recipe: Recipe, host: PluginHost, pairs: LoadedPairs) -> RunInfo:
-    """Writes recipe, environment and what is known of the data; says what a person should know of it."""
-    found = environment(host.plugins, recipe.seed)
-    if is_first_rank():
-        folder.create(recipe, found)
-        pairs.write(folder.path)
-        for message in filter(None, [*pairs.warnings, repetition(recipe.trainer.batch_size, len(pairs.train))]):
-            warn(message)
-    return RunInfo(folder.path, recipe.name, recipe.to_dict(), found)
-
-
 @dataclass
 class Run:
     """One run with everything it needs: it makes the Lightning parts and hands them to the trainer."""
 
     recipe: Recipe
     folder: RunFolder
-    relay: Relay
+    hooks: RunHooks
     loss: Loss
     modality: Modality
     policy: nn.Module
@@ -175,6 +168,9 @@ class Run:
         with quiet():
             trainer = make_trainer(section, self.steps, bool(self.pairs.validation), self.callbacks(module, data))
         self.trainer = trainer
+        if is_first_rank():  # only now: whatever cannot be made leaves no run behind
+            self.pairs.write(self.folder.path)
+            self.folder.create(self.recipe, self.info.environment)
         checkpoint = self.checkpoint() if resume else None
         try:
             with quiet():
@@ -195,31 +191,30 @@ class Run:
     def module(self) -> AlignmentModule:
         """The LightningModule with its reference."""
         recipe = self.recipe
-        made = self.relay.dpoframe_reference(modality=self.modality, policy=self.policy, config=recipe)
+        made = self.hooks.reference(self.modality, self.policy, recipe)
         precision = recipe.trainer.precision
         reference = make_reference(recipe.reference, self.modality, self.policy, made, self.loss.requires, precision)
-        hooks = RunHooks(self.relay)
-        return AlignmentModule(self.modality, self.policy, reference, self.loss, recipe.trainer, self.steps, hooks)
+        return AlignmentModule(self.modality, self.policy, reference, self.loss, recipe.trainer, self.steps, self.hooks)
 
     def callbacks(self, module: AlignmentModule, data: PairDataModule) -> list[Callback]:
         """The run's callbacks: first what looks at a step, last what saves it and may end the run."""
         section, reference, interruption = self.recipe.trainer, module.reference, Interruption()
+        saved = section.save_every or default_interval(self.steps)
         reporters = [(part.name, part.value) for part in self.recipe.reporters]
         every = section.validate_every if self.pairs.validation else 0
         cached = [FillCache(self.modality, reference, data)] if isinstance(reference, CachedReference) else []
         exact = reference.exact_at_start and self.recipe.reference.kind != "none"
         per_unit = any(not one.part.value.uses_reference for one in self.recipe.loss)
-        plugged = [callback for made in self.relay.dpoframe_callbacks(config=self.recipe) for callback in made]
         return [
             *cached,
             RankRandomness(self.recipe.seed),
             Watch(self.recipe.reference.kind, exact, section.precision, per_unit),
             ProgressBar(self.steps) if self.progress is None else Telling(self.steps, self.progress),
             Reporting(self.folder, reporters, self.info, section.log_every, lambda: self.export(module)),
-            *plugged,
+            *self.hooks.callbacks(self.recipe),
             *([] if self.evaluating is None else [self.evaluating]),
             interruption,
-            Saving(self.folder.checkpoints, section.save_every, section.keep_checkpoints, self.steps, every, interruption),
+            Saving(self.folder.checkpoints, saved, section.keep_checkpoints, self.steps, every, interruption),
         ]
 
     def checkpoint(self) -> Path | None:

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,29 +106,46 @@ class RunFolder:
     def claimed(self) -> Iterator[None]:
         """Context in which the folder is there, swept of what broken-off writes left, and no other process writes to it."""
         try:
-            self.checkpoints.path.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise MachineError(f"The run folder {self.path} cannot be made ({reason(error)}). Give another with --out.") from error
         with claimed(self.path):
             self.sweep()
             yield
 
+    def absent(self) -> list[Path]:
+        """What a run writes here and is not there, the folder itself and those above it last."""
+        own = (self.metrics, self.recipe, self.environment, self.path / "data", self.checkpoints.path)
+        return [path for path in (*own, self.path, *self.path.parents) if not os.path.lexists(path)]
+
+    @contextlib.contextmanager
+    def taken_back(self, absent: Sequence[Path]) -> Iterator[None]:
+        """Context that takes back what was `absent` before, where it ends by an error and no step was done.
+
+        So the command can be mended and given again. Of folders only `data` and `checkpoints` go with what is in them.
+        """
+        try:
+            yield
+        except BaseException:
+            if not (self.rows() or self.checkpoints.steps()):
+                for path in absent:
+                    with contextlib.suppress(OSError):
+                        remove(path, whole=path.parent == self.path)
+            raise
+
     def sweep(self) -> None:
         """Removes what broken-off writes left: files and models set aside, checkpoints without a manifest."""
         self.checkpoints.sweep()
         for left in (*self.path.glob(f".*{ASIDE}"), *self.path.glob(f".{self.model.name}.*.old")):
-            if left.is_dir() and not left.is_symlink():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                with contextlib.suppress(OSError):
-                    left.unlink()
+            with contextlib.suppress(OSError):
+                remove(left, whole=True)
 
     def create(self, recipe: Recipe, environment: Mapping[str, Any]) -> None:
-        """Writes recipe and environment."""
-        with durable(self.recipe) as file:
-            file.write(recipe.to_yaml().encode())
+        """Writes environment and, last, the recipe, by which a run is known."""
         with durable(self.environment) as file:
             file.write((json.dumps(environment, indent=2, default=str) + "\n").encode())
+        with durable(self.recipe) as file:
+            file.write(recipe.to_yaml().encode())
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl; a last line that was cut off, and whatever else is no row, is left out."""
@@ -145,6 +162,16 @@ class RunFolder:
         kept = [row for row in self.rows() if row["step"] < step or (row["step"] == step and "stage" in row)]
         with durable(self.metrics) as file:
             file.write("".join(line(row) for row in kept).encode())
+
+
+def remove(path: Path, whole: bool) -> None:
+    """Removes a file or a folder, the latter with what is in it only where `whole`."""
+    if not path.is_dir() or path.is_symlink():
+        path.unlink()
+    elif whole:
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.rmdir()
 
 
 def line(row: Mapping[str, Any]) -> str:

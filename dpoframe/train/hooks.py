@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
 
 from dpoframe.errors import PluginError
+from dpoframe.modality import Modality
 from dpoframe.plugins import Relay
 from dpoframe.types import PairScores
 
@@ -24,6 +26,32 @@ class RunHooks:
         """Whether any of them adds to the loss."""
         return self.relay is not None and bool(self.relay.dpoframe_loss_terms.get_hookimpls())
 
+    def configure(self, config: Any) -> None:
+        """Lets the plugins look at the recipe; what they raise to stop the run passes."""
+        for _ in self._each("dpoframe_configure", config=config):
+            pass
+
+    def reference(self, modality: Modality, policy: nn.Module, config: Any) -> nn.Module | None:
+        """The reference model of the first plugin that makes one; the core is asked last."""
+        hook = "dpoframe_reference"
+        for plugin, made in self._each(hook, modality=modality, policy=policy, config=config):
+            if made is None:
+                continue
+            if not isinstance(made, nn.Module):
+                raise PluginError(f"{_who(hook, plugin)} must return a torch.nn.Module or None, but returned {made!r:.80}.")
+            return made
+        return None
+
+    def callbacks(self, config: Any) -> list[Callback]:
+        """The callbacks of all plugins."""
+        hook, found = "dpoframe_callbacks", list[Callback]()
+        for plugin, made in self._each(hook, config=config):
+            if not isinstance(made, Sequence) or not all(isinstance(one, Callback) for one in made):
+                wanted = "a list of lightning.pytorch.callbacks.Callback"
+                raise PluginError(f"{_who(hook, plugin)} must return {wanted}, but returned {made!r:.80}.")
+            found += made
+        return found
+
     def loss_terms(self, scores: PairScores, stage: str, step: int) -> dict[str, Tensor]:
         """Terms to add to a micro-batch's mean loss, by `<plugin>.<name>`."""
         return self._collect("dpoframe_loss_terms", ".", scores=scores, stage=stage, step=step)
@@ -33,13 +61,19 @@ class RunHooks:
         return self._collect("dpoframe_pair_metrics", "/", scores=scores, losses=losses, stage=stage, step=step)
 
     def _collect(self, hook: str, joint: str, **arguments: Any) -> dict[str, Tensor]:
-        if self.relay is None or not getattr(self.relay, hook).get_hookimpls():
-            return {}
         found: dict[str, Tensor] = {}
-        for plugin, made in self.relay.each(hook, **arguments):
-            for name, value in _scalars(made, f"The hook {hook} of the plugin {plugin!r}").items():
+        for plugin, made in self._each(hook, **arguments):
+            for name, value in _scalars(made, _who(hook, plugin)).items():
                 found[f"{plugin}{joint}{name}"] = value
         return found
+
+    def _each(self, hook: str, **arguments: Any) -> Iterator[tuple[str, Any]]:
+        if self.relay is not None and getattr(self.relay, hook).get_hookimpls():
+            yield from self.relay.each(hook, **arguments)
+
+
+def _who(hook: str, plugin: str) -> str:
+    return f"The hook {hook} of the plugin {plugin!r}"
 
 
 def _scalars(made: Any, who: str) -> Mapping[str, Tensor]:

@@ -16,6 +16,7 @@ from dpoframe.plugins import PluginHost
 from dpoframe.plugins import host as installed
 from dpoframe.train.caching import FillCache
 from dpoframe.train.feeding import data_module
+from dpoframe.train.hooks import RunHooks
 from dpoframe.train.lightning_trainer import make_trainer, quiet
 from dpoframe.train.reference import CachedReference, make_reference
 
@@ -44,7 +45,7 @@ def precompute_reference(recipe: Recipe, host: PluginHost | None = None) -> Cach
     pairs = load_pairs(recipe.data, known, modality, seed=recipe.seed)
     torch.manual_seed(recipe.seed)
     policy = modality.build().train()
-    made = known.relay(recipe.active_plugins).dpoframe_reference(modality=modality, policy=policy, config=cached)
+    made = RunHooks(known.relay(recipe.active_plugins)).reference(modality, policy, cached)
     reference = make_reference(cached.reference, modality, policy, made, loss.requires, section.precision)
     assert isinstance(reference, CachedReference), "kind cached makes no other"
     fill = FillCache(modality, reference, data_module(cached, modality, loss, pairs))

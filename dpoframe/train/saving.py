@@ -11,6 +11,11 @@ from dpoframe.checkpoint import CheckpointFolder
 from dpoframe.train.interruption import InterruptedRunError, Interruption
 
 
+def default_interval(steps: int) -> int:
+    """Steps between two checkpoints where the recipe does not say: ten in a run, and one a step in a shorter one."""
+    return -(-steps // 10)
+
+
 class Saving(Checkpoint):
     """Saves every `every` steps, after the last one, wherever the run ends, and when it is interrupted; always between two steps.
 
@@ -18,7 +23,7 @@ class Saving(Checkpoint):
 
     Args:
         folder: Where checkpoints lie.
-        every: Steps between two; None for the last step alone.
+        every: Steps between two.
         keep: How many stay.
         steps: Steps of the run.
         validate_every: Steps between two validations, None for one at the end; 0 where there is no validation.
@@ -28,7 +33,7 @@ class Saving(Checkpoint):
     def __init__(
         self,
         folder: CheckpointFolder,
-        every: int | None,
+        every: int,
         keep: int,
         steps: int,
         validate_every: int | None,
@@ -63,7 +68,7 @@ class Saving(Checkpoint):
             self.folder.prune(self.keep)
 
     def _due(self, step: int) -> bool:
-        return step == self.steps or (self.every is not None and step % self.every == 0)
+        return step == self.steps or step % self.every == 0
 
     def _validates(self, step: int, ends: bool) -> bool:
         if self.validate_every == 0:

@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from lightning.pytorch.callbacks import Callback
 
 from dpoframe import CheckpointError, ConfigError, DataError, hookimpl
 from dpoframe.train.interruption import SIGNALS
+from dpoframe.train.saving import default_interval
 
 DROPOUT = "ignore:At the first step policy and reference should be equal:RuntimeWarning"
 
@@ -161,3 +164,53 @@ def test_two_ranks_resume_exactly(run: Any, look: Any, tmp_path: Path) -> None:
     run("whole", *changes, resume=True)
     assert look.rows(whole) == expected
     assert all(torch.equal(value, kept[name]) for name, value in look.weights(whole).items())
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from lightning.pytorch.callbacks import Callback
+from dpoframe import hookimpl
+from dpoframe.config import load_recipe
+from dpoframe.plugins import PluginHost
+from dpoframe.testing import toy
+from dpoframe.train.fit import fit
+
+class Killing(Callback):
+    def on_train_batch_start(self, trainer, *args):
+        if trainer.global_step == 17:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    @hookimpl
+    def dpoframe_callbacks(self, config):
+        return [self]
+
+host = PluginHost(entry_points=[])
+host.register(toy, "toy")
+host.register(Killing(), "parts")
+fit(load_recipe(sys.argv[1], host=host), sys.argv[2], host=host)
+"""
+
+
+def test_a_killed_run_loses_a_tenth(run: Any, make_recipe: Any, look: Any, tmp_path: Path) -> None:
+    """SIGKILL in step 17 of 40, with no save_every in the recipe: two checkpoints are left, and resuming ends as an unbroken run."""
+    sections = {"modality": {"name": "toy"}, "data": {"name": "toy", "count": 20}}
+    whole = run("whole", "trainer.max_steps=40", **sections)
+    assert sorted(file.name for file in (whole.folder / "checkpoints").glob("*.ckpt")) == [
+        "step-00000036.ckpt",
+        "step-00000040.ckpt",
+    ]
+    (tmp_path / "recipe.yaml").write_text(make_recipe("trainer.max_steps=40", **sections).to_yaml())
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "recipe.yaml"), str(tmp_path / "killed")]
+    assert subprocess.run(command, check=False, timeout=120, capture_output=True).returncode == -signal.SIGKILL
+    left = sorted(file.name for file in (tmp_path / "killed" / "checkpoints").glob("*.ckpt"))
+    assert left == ["step-00000012.ckpt", "step-00000016.ckpt"]
+    resumed = run("killed", "trainer.max_steps=40", resume=True, **sections)
+    assert look.rows(resumed) == look.rows(whole)
+    assert all(torch.equal(value, look.weights(whole)[name]) for name, value in look.weights(resumed).items())
+
+
+@pytest.mark.parametrize(("steps", "every"), [(1, 1), (3, 1), (10, 1), (11, 2), (60, 6), (1000, 100)])
+def test_ten_checkpoints_a_run(steps: int, every: int) -> None:
+    """A tenth of the run, in whole steps, and never none."""
+    assert default_interval(steps) == every
