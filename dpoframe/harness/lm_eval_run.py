@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dpoframe.errors import DpoframeError
+from dpoframe.errors import DataError, DpoframeError
 from dpoframe.harness.backends.base import Backend
+from dpoframe.harness.folder import EvalFolder
 from dpoframe.harness.lm_eval_model import language_model
 from dpoframe.harness.lm_eval_suite import VALUES, LmEvalSuite, TaskMetric, metric_of, refused
 from dpoframe.harness.suite import Prompt, Suite
@@ -64,11 +65,34 @@ def evaluate(suite: LmEvalSuite, subject: Subject, out: Path, base: Subject, pro
     from dpoframe.harness.run import run_suite
     from dpoframe.harness.subject import silent
 
+    if (kept := _kept(suite, subject, base, out)) is not None:
+        return kept
     told = progress or silent
     told("generate", 0, 1)
     results = _simple_evaluate(suite, subject)
     told("generate", 1, 1)
     return run_suite(subject, documents(suite, results), out, base=base, progress=silent)
+
+
+def _kept(suite: LmEvalSuite, subject: Subject, base: Subject, out: Path) -> SuiteResult | None:
+    """What a whole evaluation of the same model on the same task left in the folder; None where there is none."""
+    from dpoframe.harness.figures import Metric
+    from dpoframe.harness.run import SuiteResult
+    from dpoframe.harness.stats import Interval
+
+    folder = EvalFolder(out)
+    try:
+        about, found = folder.document("manifest.json"), folder.document("results.json")
+    except DataError:
+        return None
+    asked = (suite.digest(), subject.digest, base.digest)
+    if not found["complete"] or asked != (about["suite_digest"], about["model_digest"], about["base_digest"]):
+        return None
+    metrics = {}
+    for name, one in found["metrics"].items():
+        known = [math.nan if one[part] is None else one[part] for part in ("value", "ci_low", "ci_high", "stderr")]
+        metrics[name] = Metric(name, Interval(*known, one["n"]), one["unscored"])
+    return SuiteResult(suite.name, subject.name, out, metrics, complete=True)
 
 
 def documents(suite: LmEvalSuite, results: Mapping[str, Any]) -> Suite:

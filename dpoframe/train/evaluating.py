@@ -164,7 +164,7 @@ class Evaluating(Callback):
     @staticmethod
     def _say(text: str) -> None:
         with contextlib.suppress(OSError):  # a full disk under the log ends no run
-            Console(stderr=True).print(text, highlight=False)
+            Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -151,7 +151,11 @@ def test_a_task_is_a_suite(stub: Any, plugins: PluginHost, subject: Subject, oth
     rows = EvalFolder(tmp_path / "a").samples()
     assert [row.id for row in rows] == [f"mini/{number}#0" for number in range(4)]
     assert (rows[0].prompt, rows[0].meta["metrics"]["acc"]) == ("say a", right[0])
+    again = len(stub.CALLS)
+    assert run_suite(subject, suite, tmp_path / "a").metrics["acc"].interval == result.metrics["acc"].interval
+    assert len(stub.CALLS) == again, "what is there already was asked for again"
     run_suite(other, suite, tmp_path / "b")
+    assert len(stub.CALLS) == again + 1
     difference = compare(tmp_path / "a", tmp_path / "b")["acc"].difference
     assert difference.value == pytest.approx((sum(expected(other, stub.DOCS)[0]) - sum(right)) / 4)
 
