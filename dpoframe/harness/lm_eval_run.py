@@ -90,8 +90,10 @@ def _kept(suite: LmEvalSuite, subject: Subject, base: Subject, out: Path) -> Sui
         return None
     metrics = {}
     for name, one in found["metrics"].items():
-        known = [math.nan if one[part] is None else one[part] for part in ("value", "ci_low", "ci_high", "stderr")]
-        metrics[name] = Metric(name, Interval(*known, one["n"]), one["unscored"])
+        value, low, high, error = (
+            math.nan if one[part] is None else float(one[part]) for part in ("value", "ci_low", "ci_high", "stderr")
+        )
+        metrics[name] = Metric(name, Interval(value, low, high, error, int(one["n"])), int(one["unscored"]))
     return SuiteResult(suite.name, subject.name, out, metrics, complete=True)
 
 

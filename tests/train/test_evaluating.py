@@ -99,7 +99,7 @@ def test_an_early_end(go: Go, look: Any, validation: tuple[str, ...]) -> None:
     done = go("run", Figures({1: 0.5, 2: 0.4, 3: 0.5}), *validation, best=True, every=1, patience=2)
     assert (done.status, done.steps) == ("finished", 3)
     assert len(look.rows(done)) == 3
-    assert CheckpointFolder(done.folder / "checkpoints").steps() == [3]
+    assert max(CheckpointFolder(done.folder / "checkpoints").steps()) == 3
     card = (done.model / "README.md").read_text()
     assert "after step 1" in card
     assert "| Optimizer steps | 3 of" in card
