@@ -49,6 +49,7 @@ def test_the_sentence_follows_the_intervals() -> None:
     """Better, worse and unclear come from the intervals; damage counts for any metric, gain only for those it is sought in."""
     gained, unclear, harmed = one("a", 0.1, 0.2), one("b", -0.1, 0.1), one("c", 0.1, 0.2, "lower")
     assert told(gained, unclear) == "The aligned model is better on a. No figure is clearly worse. No clear difference on b."
+    assert told(harmed) == "It is worse on c."
     assert told(unclear, harmed) == "No figure is clearly better than the base's. It is worse on c. No clear difference on b."
 
 

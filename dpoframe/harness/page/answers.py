@@ -124,11 +124,19 @@ class Sheet:
         return last.scales.get(last.primary(evaluator), {})
 
     def _first(self) -> str:
-        """The first evaluator of the suite that scored answers, one by one."""
+        """The first evaluator of the suite that scored an answer of each model, or that compared the last one's with others."""
+        last = len(self.shown) - 1
         for name in self.part.last.about["order"]:
-            if any(self.value(len(self.shown) - 1, name, sample) is not None for sample in self.ids):
+            needed = [last] if self.compares(name) else range(len(self.shown))
+            if all(any(self.value(place, name, sample) is not None for sample in self.ids) for place in needed):
                 return str(name)
         return ""
+
+    def compares(self, evaluator: str) -> bool:
+        """Whether an evaluator's score is a win against another answer, which of two models only the second one's has."""
+        wins = {metric for metric, _ in self.part.last.wins()}
+        alone = all(self.value(0, evaluator, sample) is None for sample in self.ids)
+        return len(self.shown) == 2 and self.part.last.primary(evaluator) in wins and alone
 
 
 def answers(part: Part, pieces: Callable[[Evaluation], Pieces]) -> Answers:
@@ -164,20 +172,26 @@ def grouped(sheet: Sheet) -> list[tuple[str, list[str], int]]:
 
 def flips(sheet: Sheet) -> list[tuple[str, list[str], int]]:
     """Lost, gained, and the rest, by the first evaluator's first metric; the largest change first."""
-    sign = -1.0 if sheet.scale(sheet.evaluator).get("better") == "lower" else 1.0
-    neither = sheet.scale(sheet.evaluator).get("better") is None
-    changes: dict[str, float] = {}
-    for sample in sheet.ids:
-        before, after = sheet.values(sample)
-        changes[sample] = sign * (after - before) if before is not None and after is not None else math.nan
+    better = sheet.scale(sheet.evaluator).get("better")
+    won = sheet.compares(sheet.evaluator)
+    changes = {sample: change(*sheet.values(sample), won=won) * (-1 if better == "lower" else 1) for sample in sheet.ids}
     lost = sorted((sample for sample in sheet.ids if changes[sample] < 0), key=lambda sample: changes[sample])
     gained = sorted((sample for sample in sheet.ids if changes[sample] > 0), key=lambda sample: -changes[sample])
     same = [sample for sample in sheet.ids if changes[sample] == 0]
     rest = [sample for sample in sheet.ids if math.isnan(changes[sample])]
-    up, down = ("Went up", "Went down") if neither else ("Gained", "Lost")
-    # Few of either are worth a look of their own; where nothing changed the answers themselves are.
+    up, down, flat = ("Won", "Lost", "Tied") if won else ("Gained", "Lost", "Unchanged")
+    if better is None:
+        up, down = "Went up", "Went down"
+    # Where something moved, that is what to look at; where nothing did, the answers themselves are.
     calm = 2 if lost or gained else OPEN
-    return [(up, gained, OPEN), (down, lost, OPEN), ("Unchanged", same, calm), ("Not scored", rest, 1)]
+    return [(up, gained, OPEN), (down, lost, OPEN), (flat, same, calm), ("Not scored", rest, 1)]
+
+
+def change(before: float | None, after: float | None, *, won: bool) -> float:
+    """By how much a score went up, or a win lies above a tie; nan where one is missing."""
+    if won:
+        before = 0.5
+    return after - before if before is not None and after is not None else math.nan
 
 
 def alone(sheet: Sheet) -> list[tuple[str, list[str], int]]:

@@ -67,11 +67,11 @@ class Evaluation:
     def wins(self) -> Iterator[tuple[str, Interval]]:
         """The win rates against other answers to the same prompts: a figure that is a comparison already."""
         for name in self.about["order"]:
-            metric = self.primary(name)
-            scale = self.scales.get(metric, {})
-            share = (scale.get("low"), scale.get("high"), scale.get("better")) == (0.0, 1.0, "higher")
-            if self.about["evaluators"][name].get("needs") == "rival" and share and self.figure(metric).n:
-                yield metric, self.figure(metric)
+            spec = self.about["evaluators"][name]
+            for metric, scale in spec["metrics"].items():
+                share = (scale["low"], scale["high"], scale["better"]) == (0.0, 1.0, "higher")
+                if spec.get("needs") == "rival" and share and self.figure(metric).n:
+                    yield metric, self.figure(metric)
 
     def evaluator(self, metric: str) -> str:
         """The evaluator that a metric belongs to."""

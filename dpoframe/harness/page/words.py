@@ -58,7 +58,7 @@ def lead_sentence(comparison: Comparison, who: str = "The aligned model", base: 
     worse = [one.metric for one in comparison.differences if one.verdict == "worse"]
     unclear = [one.metric for one in aims if one.verdict == "no clear difference"]
     parts = [
-        f"{who} is better on {listed(better)}." if better else f"No figure is clearly better than {_of(base)}.",
+        f"{who} is better on {listed(better)}." if better else f"No figure is clearly better than {_of(base)}." if aims else "",
         f"It is worse on {listed(worse)}." if worse else "No figure is clearly worse.",
         f"No clear difference on {listed(unclear)}." if unclear else "",
         corrected(comparison.differences),
@@ -194,7 +194,11 @@ def even_verdict(won: Interval) -> str:
 def wins(found: Evaluation) -> str:
     """How often a model's answers win against others; empty where that was not measured."""
     rivals = "the base's answers" if found.about.get("rivals") else "the reference answers"
-    told = [f"{number(one.value, 'share')} ({number(one.low, 'share')} to {number(one.high, 'share')})" for _, one in found.wins()]
+    told = [
+        f"{number(one.value, 'share')} ({number(one.low, 'share')} to {number(one.high, 'share')})"
+        for metric, one in found.wins()
+        if "/" not in metric
+    ]
     return f"Against {rivals} it wins {' and '.join(told)}." if told else ""
 
 
