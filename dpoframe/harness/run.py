@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dpoframe.harness.figures import Figures, Metric, aggregate_stored, results, scores_of
@@ -75,7 +75,8 @@ def run_suite(
     """
     cut = suite if limit is None else suite.limited(limit)
     if cut.runs_itself:
-        return _foreign(subject, cut, out, base, progress, ranks)
+        found = _foreign(subject, cut, out, base, progress, ranks)
+        return found if limit is None else replace(found, complete=False, limit=limit)
     limit = None if limit is None or cut.digest() == suite.digest() else limit
     base, folder = base or subject, EvalFolder(out)
     with claimed(out) if ranks.first else contextlib.nullcontext():

@@ -171,7 +171,7 @@ def test_settings_reach_the_task(stub: Any, plugins: PluginHost, subject: Subjec
     result = run_suite(subject, suite, tmp_path / "out", limit=2)
     assert torch.equal(torch.get_rng_state(), before)
     assert subject.model.training
-    assert result.metrics["acc"].interval.n == 2
+    assert (result.metrics["acc"].interval.n, result.limit, result.complete) == (2, 2, False)
     call = stub.CALLS[-1]
     assert (call["tasks"], call["limit"], call["num_fewshot"]) == (["mini"], 2, 2)
     assert (call["apply_chat_template"], call["system_instruction"]) == (True, "Be brief.")

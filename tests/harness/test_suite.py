@@ -241,7 +241,12 @@ def test_limited(suite_file: Path, plugins: PluginHost) -> None:
 
 
 def test_needs(suite_file: Path, plugins: PluginHost) -> None:
-    """Endpoints are named among what a suite needs; a suite of the core's own evaluators needs nothing."""
+    """Endpoints and keys are named among what a suite needs; a suite of the core's own counting evaluators needs nothing."""
     assert needs(read_suite(suite_file, plugins)) == []
     changes = ["backend.kind=endpoint", "backend.url=http://localhost:9/v1", "backend.model=m"]
     assert needs(read_suite(suite_file, plugins, changes)) == ["backend endpoint at http://localhost:9/v1"]
+    judge = "evaluators.0={name: win_rate, judge: {url: 'http://localhost:8/v1', model: m, api_key_env: JUDGE}}"
+    found = " ".join(needs(read_suite(suite_file, plugins, [judge])))
+    assert "the endpoint http://localhost:8/v1" in found
+    assert "a key in $JUDGE" in found
+    assert "another answer to each prompt" in found
