@@ -157,6 +157,7 @@ class Assembly:
         kind = found and self.attempt(path, lambda: signature_class(found[0], f"The data set {name!r}"))
         if not found or not kind:
             return None
+        # What the signature does not name is the data set's own to check, where it takes any keyword.
         free = {key: value for key, value in rest.items() if key not in keys(kind)} if takes_any(found[0]) else {}
         bound = {key: value for key, value in rest.items() if key not in free}
         filled = self.filled(kind, bound, path, ["name", *others])

@@ -64,6 +64,7 @@ def fill(
     except DpoframeError as error:
         return None, [*faults, Fault(document.where(path), str(error))]
     except (TypeError, ArithmeticError, AttributeError, LookupError) as error:
+        # A plugin's __post_init__ that did not expect such values: the recipe's fault, so no traceback.
         message = f"{kind.__name__} refuses these values: {type(error).__name__}: {error}."
         return None, [*faults, Fault(document.where(path), message)]
     return (None, faults) if faults else (_absolute(value, path, document), [])
@@ -176,6 +177,7 @@ def _hints(target: Any) -> dict[str, Any]:
 def _field(default: Any) -> Any:
     if default is inspect.Parameter.empty:
         return dataclasses.field()
+    # Dataclasses refuse a list or dict as a default, functions do not.
     return dataclasses.field(default_factory=lambda: default)
 
 

@@ -24,6 +24,7 @@ SHORT_PRECISIONS = {"64": "64-true", "32": "32-true", "16": "16-mixed", "bf16": 
 
 def full_precision(given: Any) -> Any:
     """The full name of a precision, so that it does not matter how a recipe writes it; anything else as it is."""
+    # Not isinstance: True is an int.
     known = SHORT_PRECISIONS.get(str(given)) if type(given) in (int, str) else None
     return known or given
 

@@ -75,6 +75,7 @@ class RowChecks:
         if digest in self.seen and "duplicate" not in self.allow:
             raise RowError("duplicate", "The same pair occurred before.")
         measures = self._measured(pair)
+        # Only now: a pair that was refused is no earlier occurrence of another.
         self.seen.add(digest)
         cut = any(measure.truncated for measure in measures)
         if measures:

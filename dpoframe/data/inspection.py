@@ -74,6 +74,7 @@ class Inspection:
             else:
                 self.used += 1
             yield result
+            # Here, not in the loop's head: the row that follows the last pair is never asked for.
             if self.used == pairs:
                 return
 

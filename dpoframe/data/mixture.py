@@ -64,6 +64,7 @@ def interleave(streams: Sequence[Rows], weights: Sequence[float], stop: str) -> 
             return
         else:
             live.remove(turn)
+            # The others' shares are new ones: by the old counts some would first have to catch up.
             taken = [0] * len(streams)
 
 
@@ -77,6 +78,7 @@ def whose_turn(shares: Sequence[float], taken: Sequence[int]) -> int:
         return 0
     least = 1 / (2 * len(shares) - 2)
     behind = [share * (sum(taken) + 1) - count for share, count in zip(shares, taken, strict=True)]
+    # Shares are rounded: a source that is exactly on the bound must stay allowed, and one must always be.
     allowed = [index for index, gap in enumerate(behind) if gap >= least - 1e-9] or [behind.index(max(behind))]
     return min(allowed, key=lambda index: (1 - least - behind[index]) / shares[index])
 

@@ -141,8 +141,10 @@ def inspect_source(
         passing = _passing(rows, lambda row: log.write(quarantine_line(row)) if log else None)
         if keep is not None:
             keep(passing)
+        # What `keep` left unread counts as well.
         for _ in passing:
             pass
+    # Rows that were all refused are a result to show; no row at all is most likely a wrong path.
     if not result.rows:
         result.require_some()
     return result
