@@ -90,7 +90,7 @@ def forest(comparisons: Sequence[Comparison], one: Difference) -> Markup:
         alike = [other for comparison in comparisons for other in comparison.differences if other.metric == one.metric]
     else:
         alike = [other for other in comparisons[0].differences if other.unit == "share"] if one.unit == "share" else [one]
-    return charts.forest_row(one, charts.reach([other for other in alike if "/" not in other.metric] or [one]))
+    return charts.forest_row(one, charts.reach([other for other in alike if words.is_first(other)] or [one]))
 
 
 def bars(part: Part, metric: str) -> Markup:

@@ -53,7 +53,7 @@ def lead_sentence(comparison: Comparison, who: str = "The aligned model", base: 
         who: The model that is told of.
         base: What it is compared with.
     """
-    aims = [one for one in comparison.differences if not is_health(comparison, one) and "/" not in one.metric]
+    aims = [one for one in comparison.differences if not is_health(comparison, one) and is_first(one)]
     better = [one.metric for one in aims if one.verdict == "better"]
     worse = [one.metric for one in comparison.differences if one.verdict == "worse"]
     unclear = [one.metric for one in aims if one.verdict == "no clear difference"]
@@ -79,6 +79,11 @@ def is_health(comparison: Comparison, one: Difference) -> bool:
     """Whether a metric watches for damage rather than for the aim: its evaluator's first is not better when higher."""
     first = next((other for other in comparison.differences if other.metric == one.metric.partition("/")[0]), one)
     return first.better != "higher"
+
+
+def is_first(one: Difference) -> bool:
+    """Whether it is its evaluator's first metric; an evaluator's own id may hold a slash, too."""
+    return one.primary or "/" not in one.metric
 
 
 def watches(found: Evaluation, metric: str) -> bool:
