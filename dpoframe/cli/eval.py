@@ -28,7 +28,9 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     model: ModelArgument,
-    suites: Annotated[list[str], typer.Argument(metavar="SUITE...", help="Names that `dpoframe suites` lists, or YAML files.")],
+    suites: Annotated[
+        list[str], typer.Argument(metavar="SUITE...", help="Names that `dpoframe suites` lists, YAML files, or lm_eval:TASK.")
+    ],
     out: Annotated[
         Path | None, typer.Option(help="Results go into a folder of the suite's name in here.", show_default="RUN/eval")
     ] = None,

@@ -75,8 +75,8 @@ def run_suite(
     """
     cut = suite if limit is None else suite.limited(limit)
     if cut.runs_itself:
-        found = _foreign(subject, cut, out, base, progress, ranks)
-        return found if limit is None else replace(found, complete=False, limit=limit)
+        whole = _foreign(subject, cut, out, base, progress, ranks)
+        return whole if limit is None else replace(whole, complete=False, limit=limit)
     limit = None if limit is None or cut.digest() == suite.digest() else limit
     base, folder = base or subject, EvalFolder(out)
     with claimed(out) if ranks.first else contextlib.nullcontext():
