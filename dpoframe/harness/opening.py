@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from dpoframe.checkpoint.model import made_of, modality_of, model_folder
+from dpoframe.checkpoint.model import RECORD, made_of, modality_of, model_folder
 from dpoframe.config.document import scalar_or_tree
 from dpoframe.errors import CheckpointError, ConfigError, DataError, DpoframeError, Fault, MissingExtraError, UnknownNameError
 from dpoframe.harness.subject import Subject
@@ -148,7 +149,8 @@ def split(changes: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 def _exported(place: Path, folder: Path, modality: Modality) -> Opening:
     """A folder with dpoframe's record: a run's, or one that stands alone."""
     run = folder.parent if folder.name == "model" and (folder.parent / "recipe.yaml").is_file() else None
-    base = str(getattr(modality, "model", "") or type(modality).__name__)
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    base = str(getattr(modality, "model", "") or record["modality"])  # as `align` calls it
     if run is None:
         return Opening(str(place), modality, folder.resolve(), base=base)
     recipe = _recipe(run / "recipe.yaml")

@@ -158,7 +158,8 @@ class Store:
             try:
                 yield
             except BaseException:
-                self.database.execute("ROLLBACK")
+                if self.database.in_transaction:  # a full disk has ended it already
+                    self.database.execute("ROLLBACK")
                 raise
             self.database.execute("COMMIT")
 

@@ -70,9 +70,9 @@ def test_run_folder(adapter: bool, plugins: PluginHost, suite_file: Path, tmp_pa
     run = trained(modality, tmp_path / "run")
     (result,) = evaluate(str(run), [suite_file], plugins=plugins)
     assert result.folder == run / "eval" / "small"
-    assert result.model == "ToyModality aligned by lesson"
+    assert result.model == "toy aligned by lesson"
     about = EvalFolder(result.folder).document("manifest.json")
-    assert about["base"] == "ToyModality"
+    assert about["base"] == "toy"
     before = modality.build()
     example = Example("say a", "aeiou", 0, "x")
     found = find(str(run), plugins=plugins)

@@ -254,6 +254,27 @@ def test_a_folder_that_is_a_file(suite: Suite, asked: Subject, tmp_path: Path) -
         run_suite(asked, suite, tmp_path / "out")
 
 
+def test_a_full_disk_is_told(suite: Suite, asked: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the store cannot grow there is one clear error; the run goes on once there is room."""
+    from dpoframe.errors import MachineError
+    from dpoframe.harness import store
+
+    plain = store._connected
+
+    def full(file: Path) -> sqlite3.Connection:
+        database = plain(file)
+        database.execute("PRAGMA max_page_count = 1")  # SQLite takes the pages that are there for the least
+        return database
+
+    long = replace(suite, prompts=tuple(replace(one, content=one.content * 2000) for one in suite.prompts))  # type: ignore[operator]
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "_connected", full)
+        with pytest.raises(MachineError, match=r"cannot be written .*full.* Make room"):
+            run_suite(asked, long, tmp_path / "out")
+    assert not (tmp_path / "out" / "results.json").exists()
+    assert run_suite(asked, long, tmp_path / "out").complete
+
+
 def test_files_of_all_processes_count(tmp_path: Path) -> None:
     """What any process of an earlier run has written is taken in, also where this run has fewer processes."""
     with opened(tmp_path_with_store(tmp_path)) as first:
