@@ -86,6 +86,9 @@ def own_device() -> torch.device:
 
 def _outer() -> tuple[int, int] | None:
     """Processes a node and nodes, where torchrun or SLURM started this process among others; else None."""
+    if not {"TORCHELASTIC_RUN_ID", "SLURM_NTASKS"} & set(os.environ):
+        return None  # without importing Lightning, which takes seconds
+
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
     from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
