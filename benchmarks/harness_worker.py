@@ -57,7 +57,7 @@ def ours(work: Path, tokens: str, threads: str) -> None:
 
     from dpoframe.builtin.response_length import ResponseLength
     from dpoframe.harness import EvalFolder, Subject, run_suite
-    from dpoframe.harness.suite import Prompt, Suite
+    from dpoframe.harness.suites.suite import Prompt, Suite
 
     torch.set_num_threads(int(threads))
     given = json.loads((work / "prompts.json").read_text())
@@ -134,7 +134,7 @@ def canned(count: int) -> Any:
     from dpoframe.builtin.distinct_n import DistinctN
     from dpoframe.builtin.response_length import ResponseLength
     from dpoframe.harness import Subject
-    from dpoframe.harness.suite import Prompt, Suite
+    from dpoframe.harness.suites.suite import Prompt, Suite
     from dpoframe.testing.toy import ToyModality
 
     words = [f"word{number}" for number in range(2000)]

@@ -12,7 +12,7 @@ from dpoframe.config.recipe import Recipe
 from dpoframe.errors import ConfigError, Fault, suggestion
 from dpoframe.harness import BASE, Comparison, Progress, Subject, Suite, compare, load_suite, report, run_suite
 from dpoframe.harness.subject import silent
-from dpoframe.harness.suite import require_one_name
+from dpoframe.harness.suites.loading import require_one_name
 from dpoframe.modality import Modality
 from dpoframe.plugins import PluginHost
 from dpoframe.plugins import host as installed

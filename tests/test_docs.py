@@ -233,7 +233,7 @@ def test_other_kinds_hold_their_contracts(kind: str, name: str, isolated_host: P
 
 def test_suite_is_read(colour: Path) -> None:
     """The page's suite loads beside the page's pairs, with its two prompts, two pairs and two evaluators."""
-    from dpoframe.harness.suite import load_suite
+    from dpoframe.harness.suites.loading import load_suite
 
     (colour / "warmth.yaml").write_text(blocks("plugins.md", "part")["suite"], encoding="utf-8")
     suite = load_suite(colour / "warmth.yaml", colour_host())

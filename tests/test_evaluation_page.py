@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dpoframe.harness.gate import GateRow, load_gate
-from dpoframe.harness.judging import EXIT_CODES
+from dpoframe.harness.gates import GateRow, load_gate
+from dpoframe.harness.gates.judging import EXIT_CODES
 from dpoframe.harness.stats import mcnemar, units_needed
 
 ROOT = Path(__file__).parents[1]

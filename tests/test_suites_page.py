@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from dpoframe.config import load_recipe
-from dpoframe.harness.lm_eval_keys import LmEvalKeys
-from dpoframe.harness.suite_file import SuiteKeys, read_suite
+from dpoframe.harness.lm_eval.keys import LmEvalKeys
+from dpoframe.harness.suites.suite_file import SuiteKeys, read_suite
 from dpoframe.plugins import PluginHost
 from dpoframe.testing import toy
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from dpoframe.harness import Comparison, SideBySide
-from dpoframe.harness.compare import Difference
-from dpoframe.harness.folder import Row
+from dpoframe.harness.comparison.compare import Difference
 from dpoframe.harness.stats import Interval
+from dpoframe.harness.storage.folder import Row
 from dpoframe.telling import ROWS, summary, tables
 
 METRICS = {"hits": {"name": "rate", "low": 0.0, "high": 1.0, "unit": "share", "better": "higher"}}

@@ -17,9 +17,9 @@ from dpoframe.errors import ConfigError, DpoframeError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from dpoframe.harness.compare import Comparison
-    from dpoframe.harness.difference import Difference
-    from dpoframe.harness.judging import Judgement
+    from dpoframe.harness.comparison.compare import Comparison
+    from dpoframe.harness.comparison.difference import Difference
+    from dpoframe.harness.gates.judging import Judgement
     from dpoframe.harness.stats import Interval
 
 COULD_NOT_RUN = 3
@@ -80,8 +80,8 @@ class Found:
 
 
 def _found(run_a: Path, run_b: Path | None, gate: Path | None, junit: Path | None) -> Found:
-    from dpoframe.harness.gate import judge, load_gate
-    from dpoframe.harness.matching import compare_runs
+    from dpoframe.harness.comparison.matching import compare_runs
+    from dpoframe.harness.gates import judge, load_gate
 
     if junit is not None and gate is None:
         raise ConfigError("--junit writes a gate's rows, and there is no gate. Give --gate FILE.")
@@ -91,8 +91,8 @@ def _found(run_a: Path, run_b: Path | None, gate: Path | None, junit: Path | Non
 
 
 def _write(found: Found, junit: Path | None, markdown: Path | None) -> None:
-    from dpoframe.harness.junit import junit as as_junit
-    from dpoframe.harness.markdown import markdown as as_markdown
+    from dpoframe.harness.gates.junit import junit as as_junit
+    from dpoframe.harness.gates.markdown import markdown as as_markdown
 
     if junit is not None and found.judgement is not None:
         _put(junit, as_junit(found.judgement))
@@ -117,8 +117,8 @@ def _told(junit: Path | None, markdown: Path | None, gate: Path | None) -> Itera
 
 
 def _write_failure(junit: Path | None, markdown: Path | None, gate: Path | None, message: str) -> None:
-    from dpoframe.harness.junit import junit_of_failure
-    from dpoframe.harness.markdown import markdown_of_failure
+    from dpoframe.harness.gates.junit import junit_of_failure
+    from dpoframe.harness.gates.markdown import markdown_of_failure
 
     # What cannot be written now is not worth a second error.
     with contextlib.suppress(DpoframeError, OSError):
@@ -208,8 +208,8 @@ def shown(found: Found) -> RenderableType:
 
 def table(differences: Sequence[Difference]) -> RenderableType:
     """Every metric before and after, the paired difference, and what can be said of it."""
-    from dpoframe.harness.charts import number, signed
-    from dpoframe.harness.markdown import p_value
+    from dpoframe.harness.gates.markdown import p_value
+    from dpoframe.harness.page.charts import number, signed
 
     def cell(one: Interval, unit: str, show: Any) -> str:
         return f"{show(one.value, unit)} [{show(one.low, unit)}, {show(one.high, unit)}]"

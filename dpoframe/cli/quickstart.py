@@ -124,7 +124,7 @@ def shown(done: Alignment, seconds: float) -> RenderableType:
 def table(differences: Sequence[Difference]) -> RenderableType:
     """Base against aligned, every figure with its 95 % interval."""
     from dpoframe.cli import output
-    from dpoframe.harness.charts import number, signed
+    from dpoframe.harness.page.charts import number, signed
 
     def cell(one: Any, unit: str, show: Any) -> str:
         return f"{show(one.value, unit)} [{show(one.low, unit)}, {show(one.high, unit)}]"
@@ -171,7 +171,7 @@ def one_of_each_kind(found: Sequence[SideBySide]) -> list[SideBySide]:
 
 def verdict(comparison: Comparison) -> str:
     """What the intervals say of the behaviour and of the model's health, in one line."""
-    from dpoframe.harness.charts import number, signed
+    from dpoframe.harness.page.charts import number, signed
     from dpoframe.harness.report import lead_sentence
 
     aim = comparison.differences[0]

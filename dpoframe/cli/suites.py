@@ -37,8 +37,8 @@ def described(host: Any, name: str) -> dict[str, Any]:
     """One suite as plain values. One that cannot be read is listed with its fault, and stops nothing."""
     from dpoframe.cli.listing import described as first_words
     from dpoframe.errors import DpoframeError
-    from dpoframe.harness.needs import needs, refusals
-    from dpoframe.harness.suite_file import read_suite
+    from dpoframe.harness.suites.needs import needs, refusals
+    from dpoframe.harness.suites.suite_file import read_suite
 
     row: dict[str, Any] = {"name": name, "description": "", "distribution": "", "path": "", "usable": False}
     row |= {"version": None, "prompts": None, "pairs": None, "samples": None, "evaluators": [], "needs": [], "refused": []}

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpoframe.errors import ConfigError, Fault
-from dpoframe.harness.laying import RIVAL
 from dpoframe.harness.opening import Opening, find, split
+from dpoframe.harness.phases.laying import RIVAL
 from dpoframe.harness.run import SuiteResult, run_suite
 from dpoframe.harness.sharding import Ranks, launched
 from dpoframe.harness.subject import Progress, Subject, silent
-from dpoframe.harness.suite import Suite, load_suite
+from dpoframe.harness.suites.loading import load_suite
+from dpoframe.harness.suites.suite import Suite
 
 if TYPE_CHECKING:
     import torch

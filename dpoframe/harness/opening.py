@@ -17,7 +17,7 @@ from dpoframe.checkpoint.model import RECORD, made_of, modality_of, model_folder
 from dpoframe.config.document import scalar_or_tree
 from dpoframe.errors import CheckpointError, ConfigError, DataError, DpoframeError, Fault, MissingExtraError, UnknownNameError
 from dpoframe.harness.subject import Subject
-from dpoframe.harness.suite import Suite
+from dpoframe.harness.suites.suite import Suite
 from dpoframe.modality import Modality
 from dpoframe.types import Content, Example
 

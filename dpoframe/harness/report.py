@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dpoframe.checkpoint.durable import durable, reason
 from dpoframe.errors import ConfigError, MachineError
-from dpoframe.harness.gate import Gate, Judgement, judge, load_gate
+from dpoframe.harness.gates import Gate, Judgement, judge, load_gate
 from dpoframe.harness.page.reading import BASE, Material, read
 from dpoframe.harness.page.rendering import render
 from dpoframe.harness.page.words import lead_sentence

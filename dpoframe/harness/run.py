@@ -17,18 +17,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dpoframe.harness.figures import Figures, Metric, aggregate_stored, results, scores_of
-from dpoframe.harness.folder import EvalFolder, line
-from dpoframe.harness.generating import generate
-from dpoframe.harness.laying import RIVAL, lay_out
-from dpoframe.harness.manifest import manifest
-from dpoframe.harness.scoring import score_stored
+from dpoframe.harness.phases.figures import Figures, Metric, aggregate_stored, results, scores_of
+from dpoframe.harness.phases.generating import generate
+from dpoframe.harness.phases.laying import RIVAL, lay_out
+from dpoframe.harness.phases.manifest import manifest
+from dpoframe.harness.phases.scoring import score_stored
+from dpoframe.harness.phases.weighing import weigh
+from dpoframe.harness.phases.work import Work
 from dpoframe.harness.sharding import ALONE, Ranks
-from dpoframe.harness.store import claimed, opened, prepare
+from dpoframe.harness.storage.folder import EvalFolder, line
+from dpoframe.harness.storage.store import claimed, opened, prepare
 from dpoframe.harness.subject import Progress, Subject, silent
-from dpoframe.harness.suite import Suite
-from dpoframe.harness.weighing import weigh
-from dpoframe.harness.work import Work
+from dpoframe.harness.suites.suite import Suite
 
 
 @dataclass(frozen=True)

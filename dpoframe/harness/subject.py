@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dpoframe.checkpoint.model import versions
-from dpoframe.harness import keys
+from dpoframe.harness.storage import keys
 from dpoframe.modality import Modality
 from dpoframe.types import Example, Measure, Request, Sample
 

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 from dpoframe.config.assembly import Assembly
 from dpoframe.config.document import scalar_or_tree
 from dpoframe.errors import ConfigError, Fault
-from dpoframe.harness.folder import EvalFolder
-from dpoframe.harness.generating import generate
-from dpoframe.harness.laying import rows_of
 from dpoframe.harness.opening import find, split
-from dpoframe.harness.prompt_rows import read_prompts
+from dpoframe.harness.phases.generating import generate
+from dpoframe.harness.phases.laying import rows_of
+from dpoframe.harness.phases.work import Work
 from dpoframe.harness.sharding import own_device
-from dpoframe.harness.store import claimed, opened, prepare
+from dpoframe.harness.storage.folder import EvalFolder
+from dpoframe.harness.storage.store import claimed, opened, prepare
 from dpoframe.harness.subject import Progress, silent
-from dpoframe.harness.suite import Suite
-from dpoframe.harness.suite_file import SuiteDocument
-from dpoframe.harness.work import Work
+from dpoframe.harness.suites.prompt_rows import read_prompts
+from dpoframe.harness.suites.suite import Suite
+from dpoframe.harness.suites.suite_file import SuiteDocument
 
 if TYPE_CHECKING:
     from dpoframe.plugins import PluginHost

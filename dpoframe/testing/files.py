@@ -37,6 +37,6 @@ class SuiteContract(Contract):
 
         If this fails: the message names the key; files of a suite stand beside it and belong into the wheel.
         """
-        from dpoframe.harness.suite import load_suite
+        from dpoframe.harness.suites.loading import load_suite
 
         load_suite(self.path, self.host)

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter
 from dpoframe import Media, Sample, Scored, UnscoredError
 from dpoframe.builtin.judge import EndpointJudge
 from dpoframe.builtin.win_rate import NULL_ANSWER, TEMPLATE, WinRate, verdict
-from dpoframe.harness.folder import Row
-from dpoframe.harness.limits import score_all, to_ask_again
+from dpoframe.harness.phases.limits import score_all, to_ask_again
+from dpoframe.harness.storage.folder import Row
 
 GOOD, BAD = "good answer", "bad"
 ADAPTER: TypeAdapter[WinRate] = TypeAdapter(WinRate)

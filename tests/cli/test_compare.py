@@ -133,7 +133,7 @@ def test_ci_files_tell_of_what_could_not_run(run: Path, tmp_path: Path) -> None:
 
 def test_a_bug_is_no_verdict(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """An error nobody foresaw ends with 3 as well: 1 would read as a model that failed."""
-    from dpoframe.harness import matching
+    from dpoframe.harness.comparison import matching
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError("oh")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from dpoframe.harness.gates.trial import Trial, judged_together
 from dpoframe.harness.stats import paired_estimate, units_needed
-from dpoframe.harness.trial import Trial, judged_together
 
 Values: TypeAlias = NDArray[np.float64]
 Drawing: TypeAlias = Callable[[np.random.Generator], tuple[Values, Values, Values]]
@@ -110,7 +110,7 @@ def test_false_passes_at_the_margin(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", AT_THE_MARGIN)
 def test_false_passes_at_the_margin_counted_long(name: str) -> None:
-    """The same over 2,000 evaluations a kind, where chance moves the count by about 0.35 points, with skewed and with rare losses."""
+    """The same over 2,000 evaluations a kind, where chance moves the count by about 0.35 points, skewed and rare losses among them."""
     draw, margin, share = AT_THE_MARGIN[name]
     assert passes(draw, margin, 2000, share) <= 0.045
 

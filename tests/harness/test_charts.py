@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from dpoframe.harness import charts as drawings
-from dpoframe.harness.charts import curve, forest_row, number, reach, signed, thinned
-from dpoframe.harness.compare import Difference
+from dpoframe.harness.comparison.compare import Difference
+from dpoframe.harness.page import charts as drawings
+from dpoframe.harness.page.charts import curve, forest_row, number, reach, signed, thinned
 from dpoframe.harness.stats import Interval
 
 

@@ -16,7 +16,7 @@ from scipy import stats as scipy_stats
 from dpoframe import Evaluator, EvaluatorSpec, Sample, Scale, Scored
 from dpoframe.errors import DataError
 from dpoframe.harness import Subject, compare, load_suite, run_suite
-from dpoframe.harness.matching import compare_runs
+from dpoframe.harness.comparison.matching import compare_runs
 from dpoframe.plugins import PluginHost
 
 EvaluationWriter = Callable[..., Path]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dpoframe.harness.framing import Example, Framing
+from dpoframe.harness.suites.framing import Example, Framing
 from dpoframe.types import Media
 
 SHOTS = tuple(Example(f"question {letter}", f"answer {letter}") for letter in "abcdef")

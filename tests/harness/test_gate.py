@@ -14,10 +14,10 @@ import pytest
 from scipy import stats as scipy_stats
 
 from dpoframe.errors import ConfigError, DataError
-from dpoframe.harness.compare import Comparison, compare
-from dpoframe.harness.gate import Gate, GateRow, Judged, Judgement, judge, load_gate
-from dpoframe.harness.junit import junit, junit_of_failure
-from dpoframe.harness.markdown import markdown, markdown_of_failure, plain
+from dpoframe.harness.comparison.compare import Comparison, compare
+from dpoframe.harness.gates import Gate, GateRow, Judged, Judgement, judge, load_gate
+from dpoframe.harness.gates.junit import junit, junit_of_failure
+from dpoframe.harness.gates.markdown import markdown, markdown_of_failure, plain
 
 EvaluationWriter = Callable[..., Path]
 Comparing = Callable[..., Comparison]

@@ -18,9 +18,9 @@ import pytest
 import torch
 
 from dpoframe import Evaluator, EvaluatorSpec, PluginError, Sample, Scale, UnscoredError
-from dpoframe.harness import limits
-from dpoframe.harness.folder import Row, Score
-from dpoframe.harness.limits import AGAIN, NO_RIVAL, PATIENCE, score_all, to_ask_again
+from dpoframe.harness.phases import limits
+from dpoframe.harness.phases.limits import AGAIN, NO_RIVAL, PATIENCE, score_all, to_ask_again
+from dpoframe.harness.storage.folder import Row, Score
 from dpoframe.types import content_digest
 
 SPEC = EvaluatorSpec("one", "1", "response", {"value": Scale(), "other": Scale()}, "value", limit=0.3)

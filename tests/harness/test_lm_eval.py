@@ -15,9 +15,9 @@ import torch
 
 from dpoframe.errors import ConfigError, MachineError
 from dpoframe.harness import EvalFolder, Subject, compare, load_suite, run_suite
-from dpoframe.harness.lm_eval_model import continuations, cut, written
-from dpoframe.harness.needs import needs
-from dpoframe.harness.suite_file import read_suite
+from dpoframe.harness.lm_eval.model import continuations, cut, written
+from dpoframe.harness.suites.needs import needs
+from dpoframe.harness.suites.suite_file import read_suite
 from dpoframe.modality import Modality
 from dpoframe.plugins import PluginHost
 from dpoframe.types import Example
@@ -94,7 +94,7 @@ def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_without_it(plugins: PluginHost, monkeypatch: pytest.MonkeyPatch, subject: Subject, tmp_path: Path) -> None:
     """Where lm_eval is not installed the exact command is told, before weights are loaded and when it is run all the same."""
-    monkeypatch.setattr("dpoframe.harness.lm_eval_suite.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("dpoframe.harness.lm_eval.suite.importlib.util.find_spec", lambda name: None)
     with pytest.raises(MachineError, match=r'pip install "dpoframe\[lm-eval\]"'):
         load_suite("lm_eval:arc_easy", plugins)
     suite = read_suite("lm_eval:arc_easy", plugins)
@@ -264,8 +264,8 @@ def test_transformers_models_are_handed_over(monkeypatch: pytest.MonkeyPatch) ->
     import sys
     from types import ModuleType
 
-    from dpoframe.harness.lm_eval_keys import LmEvalKeys
-    from dpoframe.harness.lm_eval_model import language_model
+    from dpoframe.harness.lm_eval.keys import LmEvalKeys
+    from dpoframe.harness.lm_eval.model import language_model
 
     given: dict[str, Any] = {}
     module = ModuleType("lm_eval.models.huggingface")

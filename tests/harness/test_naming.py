@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from dpoframe.harness.compare import Difference
+from dpoframe.harness.comparison.compare import Difference
 from dpoframe.harness.page import words
 from dpoframe.harness.page.reading import called, labelled
 from dpoframe.harness.stats import Interval

@@ -19,7 +19,7 @@ from dpoframe.errors import ConfigError
 from dpoframe.harness import Subject, load_suite, run_suite
 from dpoframe.harness.evaluate import evaluate
 from dpoframe.harness.sharding import Ranks, launched
-from dpoframe.harness.store import file_of, opened
+from dpoframe.harness.storage.store import file_of, opened
 from dpoframe.plugins import host
 
 HERE = Path(__file__).parent

@@ -15,8 +15,8 @@ import pytest
 
 from dpoframe.errors import ConfigError, DataError, MachineError
 from dpoframe.harness import compare, report
-from dpoframe.harness.charts import number
 from dpoframe.harness.page import answers, findings
+from dpoframe.harness.page.charts import number
 
 HOSTILE = [
     '<script>alert("x")</script><img src=x onerror=alert(1)>{{ 7 * 7 }}</textarea>',

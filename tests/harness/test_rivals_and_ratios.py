@@ -13,8 +13,8 @@ from torch import nn
 from dpoframe import Example, Request, Sample, hookimpl
 from dpoframe.builtin import judge as judges
 from dpoframe.harness import EvalFolder, Subject, load_suite, run_suite
-from dpoframe.harness.needs import needs
-from dpoframe.harness.suite_file import read_suite
+from dpoframe.harness.suites.needs import needs
+from dpoframe.harness.suites.suite_file import read_suite
 from dpoframe.plugins import PluginHost
 from dpoframe.rng import seed_of
 from dpoframe.testing.toy import ToyModality

@@ -16,9 +16,9 @@ import pytest
 from dpoframe import Asset, Evaluator, EvaluatorSpec, Media, Request, Sample, Scale
 from dpoframe.errors import ConfigError, DataError
 from dpoframe.harness import EvalFolder, Subject, load_suite, run_suite
-from dpoframe.harness.keys import evaluator_key, sample_key
-from dpoframe.harness.store import claimed, file_of, opened, prepare
-from dpoframe.harness.suite import Suite
+from dpoframe.harness.storage.keys import evaluator_key, sample_key
+from dpoframe.harness.storage.store import claimed, file_of, opened, prepare
+from dpoframe.harness.suites.suite import Suite
 from dpoframe.plugins import PluginHost
 from dpoframe.testing.toy import ToyModality
 
@@ -257,7 +257,7 @@ def test_a_folder_that_is_a_file(suite: Suite, asked: Subject, tmp_path: Path) -
 def test_a_full_disk_is_told(suite: Suite, asked: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the store cannot grow there is one clear error; the run goes on once there is room."""
     from dpoframe.errors import MachineError
-    from dpoframe.harness import store
+    from dpoframe.harness.storage import store
 
     plain = store._connected
 

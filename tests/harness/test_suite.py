@@ -10,8 +10,8 @@ import pytest
 
 from dpoframe.errors import ConfigError, MachineError
 from dpoframe.harness import Suite, load_suite
-from dpoframe.harness.needs import needs
-from dpoframe.harness.suite_file import read_suite
+from dpoframe.harness.suites.needs import needs
+from dpoframe.harness.suites.suite_file import read_suite
 from dpoframe.plugins import PluginHost
 from dpoframe.testing import toy
 

@@ -193,7 +193,7 @@ fit(load_recipe(sys.argv[1], host=host), sys.argv[2], host=host)
 
 
 def test_a_killed_run_loses_a_tenth(run: Any, make_recipe: Any, look: Any, tmp_path: Path) -> None:
-    """SIGKILL in step 17 of 40, with no save_every in the recipe: two checkpoints are left, and resuming ends as an unbroken run."""
+    """SIGKILL in step 17 of 40, with no save_every in the recipe: two checkpoints are left, and it resumes to the same end."""
     sections = {"modality": {"name": "toy"}, "data": {"name": "toy", "count": 20}}
     whole = run("whole", "trainer.max_steps=40", **sections)
     assert sorted(file.name for file in (whole.folder / "checkpoints").glob("*.ckpt")) == [

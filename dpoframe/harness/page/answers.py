@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from dpoframe.harness.folder import Row, Score
 from dpoframe.harness.page.pieces import Piece, Pieces
 from dpoframe.harness.page.reading import Evaluation, Part
+from dpoframe.harness.storage.folder import Row, Score
 
 OPEN, CAP = 6, 60
 """Cards of a group that stand open, and that stand on the page at all."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from dpoframe.harness.compare import Comparison, Difference
+from dpoframe.harness.comparison.compare import Comparison, Difference
 from dpoframe.harness.page.reading import Evaluation, Part
 
 

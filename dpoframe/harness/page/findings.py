@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dpoframe.harness.folder import NOT_APPLICABLE
-from dpoframe.harness.limits import NO_RIVAL
 from dpoframe.harness.page.reading import Evaluation, Part
 from dpoframe.harness.page.words import count
+from dpoframe.harness.phases.limits import NO_RIVAL
 from dpoframe.harness.stats import Interval
+from dpoframe.harness.storage.folder import NOT_APPLICABLE
 
 REASONS = 40
 """Rows of the list of failures; samples named in a row are at most `NAMED`."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dpoframe.harness.media import Blobs
+from dpoframe.harness.storage.media import Blobs
 from dpoframe.types import Media, as_text
 
 PROMPT, RESPONSE = 2_000, 3_000

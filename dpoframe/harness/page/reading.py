@@ -12,10 +12,10 @@ from typing import Any
 import yaml
 
 from dpoframe.errors import DataError
-from dpoframe.harness.comparable import unfinished
-from dpoframe.harness.compare import Comparison, compare
-from dpoframe.harness.folder import EvalFolder
+from dpoframe.harness.comparison.comparable import unfinished
+from dpoframe.harness.comparison.compare import Comparison, compare
 from dpoframe.harness.stats import Interval
+from dpoframe.harness.storage.folder import EvalFolder
 
 BASE = "base"
 """Folder inside a run that holds the evaluations of the model before training."""

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from markupsafe import Markup
 
-from dpoframe.harness import charts
-from dpoframe.harness.compare import Comparison, Difference
-from dpoframe.harness.page import answers, board, findings, words
+from dpoframe.harness.comparison.compare import Comparison, Difference
+from dpoframe.harness.page import answers, board, charts, findings, words
 from dpoframe.harness.page.pieces import Budget, Pieces
 from dpoframe.harness.page.reading import Material, Part
 
 if TYPE_CHECKING:
-    from dpoframe.harness.judging import Judgement
+    from dpoframe.harness.gates.judging import Judgement
 
 CURVES = {
     "Loss": ("loss",),
@@ -48,7 +47,7 @@ def render(material: Material, judgement: Judgement | None = None) -> str:
         judgement: A gate's, where one judged.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("dpoframe.harness", "templates"),
+        loader=jinja2.PackageLoader("dpoframe.harness.page", "templates"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

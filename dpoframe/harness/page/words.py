@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dpoframe.harness.charts import number
-from dpoframe.harness.compare import Comparison, Difference
-from dpoframe.harness.markdown import p_value
+from dpoframe.harness.comparison.compare import Comparison, Difference
+from dpoframe.harness.gates.markdown import p_value
+from dpoframe.harness.page.charts import number
 from dpoframe.harness.page.reading import Evaluation, Material, Part, called
 from dpoframe.harness.stats import Interval
 

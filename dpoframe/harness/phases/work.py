@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dpoframe.harness.folder import EvalFolder
 from dpoframe.harness.sharding import ALONE, Ranks
-from dpoframe.harness.store import Store, files_of
+from dpoframe.harness.storage.folder import EvalFolder
+from dpoframe.harness.storage.store import Store, files_of
 from dpoframe.harness.subject import Progress, silent
-from dpoframe.harness.suite import Suite
+from dpoframe.harness.suites.suite import Suite
 
 
 @dataclass(frozen=True)

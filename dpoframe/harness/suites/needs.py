@@ -8,7 +8,7 @@ from typing import Any
 
 from dpoframe.config.secrets import masked
 from dpoframe.evaluator import Refused
-from dpoframe.harness.suite import Suite
+from dpoframe.harness.suites.suite import Suite
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from dpoframe.evaluator import Evaluator
-from dpoframe.harness.folder import EvalFolder, Row, Score, line
-from dpoframe.harness.keys import evaluator_key
-from dpoframe.harness.laying import seen_by
-from dpoframe.harness.limits import score_all, to_ask_again
-from dpoframe.harness.suite import Suite
-from dpoframe.harness.work import Telling, Work
+from dpoframe.harness.phases.laying import seen_by
+from dpoframe.harness.phases.limits import score_all, to_ask_again
+from dpoframe.harness.phases.work import Telling, Work
+from dpoframe.harness.storage.folder import EvalFolder, Row, Score, line
+from dpoframe.harness.storage.keys import evaluator_key
+from dpoframe.harness.suites.suite import Suite
 
 _AT_ONCE = 256
 

@@ -10,7 +10,7 @@ from dpoframe.rng import seed_of
 from dpoframe.types import Example, Request, as_text
 
 if TYPE_CHECKING:
-    from dpoframe.harness.lm_eval_keys import LmEvalKeys
+    from dpoframe.harness.lm_eval.keys import LmEvalKeys
     from dpoframe.harness.subject import Subject
 
 

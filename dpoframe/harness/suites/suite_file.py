@@ -18,10 +18,10 @@ from dpoframe.config.secrets import is_secret
 from dpoframe.errors import ConfigError, Fault, suggestion
 from dpoframe.evaluator import Evaluator
 from dpoframe.harness.backends import KINDS, Backend, Native
-from dpoframe.harness.framing import Form, Framing
-from dpoframe.harness.lm_eval_keys import LmEvalKeys
-from dpoframe.harness.prompt_rows import read_examples, read_pairs, read_prompts
-from dpoframe.harness.suite import Suite
+from dpoframe.harness.lm_eval.keys import LmEvalKeys
+from dpoframe.harness.suites.framing import Form, Framing
+from dpoframe.harness.suites.prompt_rows import read_examples, read_pairs, read_prompts
+from dpoframe.harness.suites.suite import Suite
 
 if TYPE_CHECKING:
     from dpoframe.plugins import PluginHost
@@ -189,7 +189,7 @@ def _framing(build: Assembly, given: Mapping[str, Any]) -> Framing:
 
 def _foreign(build: Assembly, keys: SuiteKeys | None, source: str) -> Suite | None:
     """A suite that lm-evaluation-harness runs; keys that it would not heed are faults."""
-    from dpoframe.harness.lm_eval_suite import LmEvalSuite
+    from dpoframe.harness.lm_eval.suite import LmEvalSuite
 
     given = build.document.data
     task = build.section(LmEvalKeys, given["lm_eval"], "lm_eval")

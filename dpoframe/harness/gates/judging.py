@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dpoframe.errors import ConfigError, Fault, suggestion
-from dpoframe.harness.compare import Comparison
-from dpoframe.harness.difference import Difference
-from dpoframe.harness.gate_file import Direction, Gate, GateRow
-from dpoframe.harness.matching import require_finished
+from dpoframe.harness.comparison.compare import Comparison
+from dpoframe.harness.comparison.difference import Difference
+from dpoframe.harness.comparison.matching import require_finished
+from dpoframe.harness.gates.gate_file import Direction, Gate, GateRow
+from dpoframe.harness.gates.trial import Finding, Trial, Verdict, judged_together
 from dpoframe.harness.stats import Interval, from_interval
-from dpoframe.harness.trial import Finding, Trial, Verdict, judged_together
 
 EXIT_CODES: Mapping[Verdict, int] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 2}
 

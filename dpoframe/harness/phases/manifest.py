@@ -9,10 +9,10 @@ from typing import Any
 from dpoframe.checkpoint.model import versions
 from dpoframe.config.secrets import masked
 from dpoframe.evaluator import Evaluator
-from dpoframe.harness.figures import metric_id
-from dpoframe.harness.keys import digest
+from dpoframe.harness.phases.figures import metric_id
+from dpoframe.harness.storage.keys import digest
 from dpoframe.harness.subject import Subject
-from dpoframe.harness.suite import Suite
+from dpoframe.harness.suites.suite import Suite
 
 
 def manifest(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dpoframe.harness.keys import sample_key
+from dpoframe.harness.phases.work import Telling, Work
+from dpoframe.harness.storage.keys import sample_key
 from dpoframe.harness.subject import Subject
-from dpoframe.harness.suite import Suite
-from dpoframe.harness.work import Telling, Work
+from dpoframe.harness.suites.suite import Suite
 from dpoframe.types import Measure, Request, Sample, content_digest
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dpoframe.harness.gate_file import Gate, GateRow, load_gate
-from dpoframe.harness.judging import Judged, Judgement, judge
+from dpoframe.harness.gates.gate_file import Gate, GateRow, load_gate
+from dpoframe.harness.gates.judging import Judged, Judgement, judge
 
 __all__ = ["Gate", "GateRow", "Judged", "Judgement", "judge", "load_gate"]

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from dpoframe.errors import ConfigError, MachineError
-from dpoframe.harness.keys import mark
-from dpoframe.harness.media import Blobs
+from dpoframe.harness.storage.keys import mark
+from dpoframe.harness.storage.media import Blobs
 
 FOLDER = "store"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpoframe.errors import DataError
-from dpoframe.harness.compare import Comparison, compare
+from dpoframe.harness.comparison.compare import Comparison, compare
 from dpoframe.harness.page.reading import BASE, evaluations_in
 
 

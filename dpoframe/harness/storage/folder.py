@@ -23,7 +23,7 @@ from typing import Any
 
 from dpoframe.checkpoint.durable import ASIDE, durable
 from dpoframe.errors import DataError
-from dpoframe.harness.media import Blobs
+from dpoframe.harness.storage.media import Blobs
 from dpoframe.types import Sample, as_text
 
 # JSON's own escapes keep U+2028 and the like from being taken for line ends.

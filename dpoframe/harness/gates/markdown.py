@@ -6,10 +6,10 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
-from dpoframe.harness.charts import number, signed
-from dpoframe.harness.compare import Comparison
-from dpoframe.harness.difference import Difference
-from dpoframe.harness.judging import Judged, Judgement
+from dpoframe.harness.comparison.compare import Comparison
+from dpoframe.harness.comparison.difference import Difference
+from dpoframe.harness.gates.judging import Judged, Judgement
+from dpoframe.harness.page.charts import number, signed
 from dpoframe.harness.stats import Interval
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from markupsafe import Markup, escape
 
-from dpoframe.harness.compare import Difference
+from dpoframe.harness.comparison.compare import Difference
 from dpoframe.harness.stats import Interval
 
 BAR_WIDTH, BAR_ROW = 220, 15

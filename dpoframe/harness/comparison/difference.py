@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from dpoframe.evaluator import Evaluator, Scored
-from dpoframe.harness.folder import Score
 from dpoframe.harness.stats import (
     Estimate,
     Interval,
@@ -19,6 +18,7 @@ from dpoframe.harness.stats import (
     paired_estimate,
     smallest_detectable,
 )
+from dpoframe.harness.storage.folder import Score
 
 Verdict: TypeAlias = Literal["better", "worse", "changed", "no clear difference"]
 Scores: TypeAlias = Mapping[str, Score]

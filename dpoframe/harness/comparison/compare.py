@@ -10,9 +10,9 @@ from typing import Any
 from dpoframe.config.secrets import masked
 from dpoframe.errors import DpoframeError
 from dpoframe.evaluator import Evaluator
-from dpoframe.harness.comparable import MANIFEST_KEYS, remarks, require_comparable, required, unfinished
-from dpoframe.harness.difference import Difference, Verdict, aggregate_differences, corrected, mean_difference, value
-from dpoframe.harness.folder import EvalFolder, Row, Score
+from dpoframe.harness.comparison.comparable import MANIFEST_KEYS, remarks, require_comparable, required, unfinished
+from dpoframe.harness.comparison.difference import Difference, Verdict, aggregate_differences, corrected, mean_difference, value
+from dpoframe.harness.storage.folder import EvalFolder, Row, Score
 
 __all__ = ["Comparison", "Difference", "SideBySide", "Verdict", "compare"]
 
@@ -159,7 +159,7 @@ class _Forming:
 
 
 def _loaded(source: str, notes: list[str]) -> Sequence[Evaluator]:
-    from dpoframe.harness.suite import load_suite
+    from dpoframe.harness.suites.loading import load_suite
 
     try:
         return load_suite(source).evaluators

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dpoframe.harness.generating import Plan
-from dpoframe.harness.keys import logp_key
+from dpoframe.harness.phases.generating import Plan
+from dpoframe.harness.phases.work import Telling, Work
+from dpoframe.harness.storage.keys import logp_key
 from dpoframe.harness.subject import Subject
-from dpoframe.harness.work import Telling, Work
 from dpoframe.rng import seed_of
 from dpoframe.types import Example
 

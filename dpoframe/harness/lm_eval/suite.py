@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dpoframe.errors import ConfigError, MissingExtraError
 from dpoframe.evaluator import Available, Evaluator, EvaluatorSpec, Refused, Scale, Scored
-from dpoframe.harness.lm_eval_keys import LmEvalKeys
-from dpoframe.harness.suite import Suite, digest_of
+from dpoframe.harness.lm_eval.keys import LmEvalKeys
+from dpoframe.harness.suites.suite import Suite, digest_of
 from dpoframe.types import Sample
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class LmEvalSuite(Suite):
         """
         if importlib.util.find_spec("lm_eval") is None:
             raise MissingExtraError(f"The suite {self.name!r}", "lm_eval", INSTALL)
-        from dpoframe.harness.lm_eval_run import evaluate
+        from dpoframe.harness.lm_eval.run import evaluate
 
         return evaluate(self, subject, out, base or subject, progress)
 

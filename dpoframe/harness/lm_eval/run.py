@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dpoframe.errors import DataError, DpoframeError
 from dpoframe.harness.backends.base import Backend
-from dpoframe.harness.folder import EvalFolder
-from dpoframe.harness.lm_eval_model import language_model
-from dpoframe.harness.lm_eval_suite import VALUES, LmEvalSuite, TaskMetric, metric_of, refused
-from dpoframe.harness.suite import Prompt, Suite
+from dpoframe.harness.lm_eval.model import language_model
+from dpoframe.harness.lm_eval.suite import VALUES, LmEvalSuite, TaskMetric, metric_of, refused
+from dpoframe.harness.storage.folder import EvalFolder
+from dpoframe.harness.suites.suite import Prompt, Suite
 from dpoframe.types import Request, Sample
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def evaluate(suite: LmEvalSuite, subject: Subject, out: Path, base: Subject, pro
 
 def _kept(suite: LmEvalSuite, subject: Subject, base: Subject, out: Path) -> SuiteResult | None:
     """What a whole evaluation of the same model on the same task left in the folder; None where there is none."""
-    from dpoframe.harness.figures import Metric
+    from dpoframe.harness.phases.figures import Metric
     from dpoframe.harness.run import SuiteResult
     from dpoframe.harness.stats import Interval
 
@@ -289,7 +289,7 @@ def _plain(value: Any) -> Any:
 
 def _version(suite: LmEvalSuite, results: Mapping[str, Any]) -> str:
     """The task's own version, as its file has it, beside lm-evaluation-harness's."""
-    from dpoframe.harness.lm_eval_suite import versions
+    from dpoframe.harness.lm_eval.suite import versions
 
     own = {str(one) for one in (results.get("versions") or {}).values() if one not in (None, "N/A", "Yaml")}
     return " ".join([*sorted(own), *(f"lm_eval {one}" for one in versions().values())]) or suite.version

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dpoframe.errors import DataError
-from dpoframe.harness.folder import EvalFolder
+from dpoframe.harness.storage.folder import EvalFolder
 
 MANIFEST_KEYS = ("suite", "suite_version", "suite_digest", "model", "prompts", "pairs", "samples", "order", "evaluators")
 _COUNTED = {"prompts": "prompts", "pairs": "held-out pairs", "samples": "answers a prompt", "seed": "seed"}

@@ -10,12 +10,12 @@ from typing import Any
 
 from dpoframe.errors import DataError
 from dpoframe.evaluator import Need
-from dpoframe.harness.folder import EvalFolder, Row, line
-from dpoframe.harness.generating import Plan
-from dpoframe.harness.keys import digest
-from dpoframe.harness.suite import Suite
-from dpoframe.harness.weighing import Weights
-from dpoframe.harness.work import Work
+from dpoframe.harness.phases.generating import Plan
+from dpoframe.harness.phases.weighing import Weights
+from dpoframe.harness.phases.work import Work
+from dpoframe.harness.storage.folder import EvalFolder, Row, line
+from dpoframe.harness.storage.keys import digest
+from dpoframe.harness.suites.suite import Suite
 from dpoframe.types import as_text, content_digest
 
 RIVAL = "rival"

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from dpoframe.evaluator import Evaluator, Scored
-from dpoframe.harness.folder import EvalFolder, Score
-from dpoframe.harness.keys import evaluator_key
-from dpoframe.harness.limits import to_ask_again
-from dpoframe.harness.scoring import as_score, kind_of
+from dpoframe.harness.phases.limits import to_ask_again
+from dpoframe.harness.phases.scoring import as_score, kind_of
+from dpoframe.harness.phases.work import Work
 from dpoframe.harness.stats import UNKNOWN, Interval, aggregate_interval, mean_interval
-from dpoframe.harness.suite import Suite
-from dpoframe.harness.work import Work
+from dpoframe.harness.storage.folder import EvalFolder, Score
+from dpoframe.harness.storage.keys import evaluator_key
+from dpoframe.harness.suites.suite import Suite
 
 
 @dataclass(frozen=True)

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dpoframe.errors import ConfigError, MachineError
 from dpoframe.evaluator import Available, Evaluator, Refused
 from dpoframe.harness.backends import Backend, Native
-from dpoframe.harness.framing import Framing
+from dpoframe.harness.suites.framing import Framing
 from dpoframe.types import Content, PreferencePair, Request, content_digest
 
 if TYPE_CHECKING:
     from dpoframe.harness.run import SuiteResult
     from dpoframe.harness.subject import Progress, Subject
-    from dpoframe.plugins import PluginHost
 
 
 @dataclass(frozen=True)
@@ -124,32 +122,3 @@ class Suite:
 def digest_of(parts: Mapping[str, Any]) -> str:
     """Hex digest of plain values, the same in any process."""
     return hashlib.blake2b(json.dumps(parts, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
-
-
-def load_suite(source: str | Path, plugins: PluginHost | None = None, overrides: Sequence[str] = ()) -> Suite:
-    """Reads a suite and checks that it can run here.
-
-    Args:
-        source: A YAML file's path, the name of a suite that a plugin ships, or `lm_eval:TASK`, where TASK is a task or group
-            of lm-evaluation-harness, or the path of a task's own YAML file.
-        plugins: Where parts are looked up; the process's own unless given.
-        overrides: Changes, each `key.sub=value`, as `--set` takes them.
-
-    Raises:
-        ConfigError: With every fault found: unknown keys, missing files, unknown evaluators, rows without a prompt.
-        MachineError: The suite is right, but an evaluator, the backend or the suite cannot run on this machine.
-    """
-    from dpoframe.harness.needs import refusals
-    from dpoframe.harness.suite_file import read_suite
-
-    suite = read_suite(source, plugins, overrides)
-    if refused := refusals(suite):
-        raise MachineError("\n".join(map(str, refused)))
-    return suite
-
-
-def require_one_name(suites: Sequence[Suite]) -> None:
-    """Raises `ConfigError` where two suites would write to one folder."""
-    names = [suite.name for suite in suites]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigError(f"The suite {', '.join(twice)} is named twice. Give each suite a name of its own.")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree as Xml
 
-from dpoframe.harness.judging import Judged, Judgement
+from dpoframe.harness.gates.judging import Judged, Judgement
 
 # What XML 1.0 cannot hold, not even escaped: controls, halves of surrogate pairs, two non-characters.
 _IMPOSSIBLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -17,8 +17,8 @@ from dpoframe.data.prompts import prompt_digest
 from dpoframe.data.raw import ENDINGS, READERS, raw_rows
 from dpoframe.data.rows import RawRow
 from dpoframe.errors import Fault
-from dpoframe.harness.framing import Example
-from dpoframe.harness.suite import Prompt
+from dpoframe.harness.suites.framing import Example
+from dpoframe.harness.suites.suite import Prompt
 from dpoframe.types import Content, Media, PreferencePair, RefusedRow, as_text, content_digest
 
 _ANSWERS = ("response", "reference", "chosen", "answer")

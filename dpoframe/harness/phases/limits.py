@@ -24,7 +24,7 @@ from typing import Any, TypeAlias
 
 from dpoframe.errors import PluginError, UnscoredError
 from dpoframe.evaluator import Evaluator, EvaluatorSpec
-from dpoframe.harness.folder import NOT_APPLICABLE, Row, Score
+from dpoframe.harness.storage.folder import NOT_APPLICABLE, Row, Score
 from dpoframe.types import Sample, content_digest
 
 PATIENCE = 3

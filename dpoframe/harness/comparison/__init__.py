@@ -1,0 +1,1 @@
+"""Two evaluations of one suite, matched and compared sample by sample."""

@@ -1,0 +1,1 @@
+"""Benchmark suites: what a model is asked, read strictly from YAML."""
