@@ -110,7 +110,7 @@ def test_false_passes_at_the_margin(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", AT_THE_MARGIN)
 def test_false_passes_at_the_margin_counted_long(name: str) -> None:
-    """The same over 2,000 evaluations a kind, where chance moves the count by about 0.35 points, skewed and rare losses among them."""
+    """The same over 2,000 evaluations a kind, where chance moves the count by 0.35 points, skewed and rare losses too."""
     draw, margin, share = AT_THE_MARGIN[name]
     assert passes(draw, margin, 2000, share) <= 0.045
 
