@@ -120,7 +120,7 @@ def test_a_right_reference_is_not(kind: str, precision: str, run: Any, host: Any
     assert not any(name.startswith("start/") for name in row)
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true", "64-true"])
 @pytest.mark.parametrize("kind", ["copy", "adapter", "cached"])
 def test_a_language_model_in_packed_batches_is_not(kind: str, precision: str, run: Any, host: Any) -> None:
     """Shared prompts, micro-batches and bfloat16 round within the tolerance."""

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -24,8 +24,7 @@ class TokenPair(Protocol):
         """Ids of the response, with its end token where it ends."""
 
 
-@dataclass(frozen=True)
-class Branch:
+class Branch(NamedTuple):
     """The part of one response in the row: `length` inputs from `start`; the last response token is never an input."""
 
     example: int
@@ -33,9 +32,11 @@ class Branch:
     length: int
 
 
-@dataclass(frozen=True)
-class Tree:
-    """A prompt of `length` tokens at `start` of the flat row, and the responses to it."""
+class Tree(NamedTuple):
+    """A prompt of `length` tokens at `start` of the flat row, and the responses to it.
+
+    No dataclass: Lightning walks through a batch to convert it to half precision, and refuses frozen ones.
+    """
 
     start: int
     length: int
