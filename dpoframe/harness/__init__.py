@@ -5,10 +5,11 @@ from __future__ import annotations
 from dpoframe.harness.comparison.compare import Comparison, Difference, SideBySide, compare
 from dpoframe.harness.comparison.matching import compare_runs
 from dpoframe.harness.gates import Gate, Judgement, judge, load_gate
-from dpoframe.harness.phases.figures import Metric, aggregate
+from dpoframe.harness.phases.figures import aggregate
 from dpoframe.harness.phases.scoring import score
 from dpoframe.harness.report import BASE, report
-from dpoframe.harness.run import SuiteResult, run_suite
+from dpoframe.harness.result import Metric, SuiteResult
+from dpoframe.harness.run import run_suite
 from dpoframe.harness.storage.folder import EvalFolder
 from dpoframe.harness.subject import Progress, Subject
 from dpoframe.harness.suites.loading import load_suite

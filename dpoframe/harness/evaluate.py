@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from dpoframe.errors import ConfigError, Fault
 from dpoframe.harness.opening import Opening, find, split
 from dpoframe.harness.phases.laying import RIVAL
-from dpoframe.harness.run import SuiteResult, run_suite
+from dpoframe.harness.result import SuiteResult
+from dpoframe.harness.run import run_suite
 from dpoframe.harness.sharding import Ranks, launched
 from dpoframe.harness.subject import Progress, Subject, silent
 from dpoframe.harness.suites.loading import load_suite

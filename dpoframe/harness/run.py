@@ -14,33 +14,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from dpoframe.harness.phases.figures import Figures, Metric, aggregate_stored, results, scores_of
+from dpoframe.harness.phases.figures import Figures, aggregate_stored, results, scores_of
 from dpoframe.harness.phases.generating import generate
 from dpoframe.harness.phases.laying import RIVAL, lay_out
 from dpoframe.harness.phases.manifest import manifest
 from dpoframe.harness.phases.scoring import score_stored
 from dpoframe.harness.phases.weighing import weigh
 from dpoframe.harness.phases.work import Work
+from dpoframe.harness.result import SuiteResult
 from dpoframe.harness.sharding import ALONE, Ranks
 from dpoframe.harness.storage.folder import EvalFolder, line
 from dpoframe.harness.storage.store import claimed, opened, prepare
 from dpoframe.harness.subject import Progress, Subject, silent
 from dpoframe.harness.suites.suite import Suite
-
-
-@dataclass(frozen=True)
-class SuiteResult:
-    """What a suite says of a model. `limit` is the number of prompts and pairs where not all were asked for."""
-
-    suite: str
-    model: str
-    folder: Path
-    metrics: Mapping[str, Metric]
-    complete: bool
-    limit: int | None = None
 
 
 def run_suite(

@@ -21,7 +21,7 @@ from dpoframe.harness.suites.suite import Prompt, Suite
 from dpoframe.types import Request, Sample
 
 if TYPE_CHECKING:
-    from dpoframe.harness.run import SuiteResult
+    from dpoframe.harness.result import SuiteResult
     from dpoframe.harness.subject import Progress, Subject
 
 
@@ -76,8 +76,7 @@ def evaluate(suite: LmEvalSuite, subject: Subject, out: Path, base: Subject, pro
 
 def _kept(suite: LmEvalSuite, subject: Subject, base: Subject, out: Path) -> SuiteResult | None:
     """What a whole evaluation of the same model on the same task left in the folder; None where there is none."""
-    from dpoframe.harness.phases.figures import Metric
-    from dpoframe.harness.run import SuiteResult
+    from dpoframe.harness.result import Metric, SuiteResult
     from dpoframe.harness.stats import Interval
 
     folder = EvalFolder(out)

@@ -21,7 +21,7 @@ from dpoframe.harness.suites.suite import Suite, digest_of
 from dpoframe.types import Sample
 
 if TYPE_CHECKING:
-    from dpoframe.harness.run import SuiteResult
+    from dpoframe.harness.result import SuiteResult
     from dpoframe.harness.subject import Progress, Subject
 
 INSTALL = 'pip install "dpoframe[lm-eval]"'

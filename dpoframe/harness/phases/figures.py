@@ -10,19 +10,11 @@ from dpoframe.evaluator import Evaluator, Scored
 from dpoframe.harness.phases.limits import to_ask_again
 from dpoframe.harness.phases.scoring import as_score, kind_of
 from dpoframe.harness.phases.work import Work
+from dpoframe.harness.result import Metric
 from dpoframe.harness.stats import UNKNOWN, Interval, aggregate_interval, mean_interval
 from dpoframe.harness.storage.folder import EvalFolder, Score
 from dpoframe.harness.storage.keys import evaluator_key
 from dpoframe.harness.suites.suite import Suite
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One figure of a suite: `unscored` counts the samples its evaluator could not score."""
-
-    id: str
-    interval: Interval
-    unscored: int
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dpoframe.harness.suites.framing import Framing
 from dpoframe.types import Content, PreferencePair, Request, content_digest
 
 if TYPE_CHECKING:
-    from dpoframe.harness.run import SuiteResult
+    from dpoframe.harness.result import SuiteResult
     from dpoframe.harness.subject import Progress, Subject
 
 
