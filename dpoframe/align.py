@@ -101,7 +101,9 @@ def align(
     if not resume and is_first_rank():
         folder.require_new()
     if not suites or not is_first_rank():
-        return Alignment(fit(recipe, folder.path, resume=resume, host=known, evaluating=evaluating))
+        done = fit(recipe, folder.path, resume=resume, host=known, evaluating=evaluating, progress=progress)
+        page = report(folder.path) if not suites and is_first_rank() and done.status == "finished" else None
+        return Alignment(done, report=page)
 
     def build() -> nn.Module:
         made.append(before(recipe, suites, folder.path, progress or silent))

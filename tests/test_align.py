@@ -16,8 +16,8 @@ from dpoframe import Reporter, ReporterSession, RunInfo, hookimpl
 from dpoframe.align import align
 from dpoframe.config import load_recipe
 from dpoframe.config.sections import Part
-from dpoframe.errors import CheckpointError, ConfigError, PluginError
-from dpoframe.harness import EvalFolder
+from dpoframe.errors import CheckpointError, ConfigError, DataError, PluginError
+from dpoframe.harness import EvalFolder, report
 from dpoframe.plugins import PluginHost, using
 from dpoframe.testing import toy
 from dpoframe.train.claim import claimed
@@ -70,6 +70,22 @@ def test_the_whole_story(tmp_path: Path, plugins: PluginHost, adapter: bool) -> 
     before, after = tmp_path / "run" / "base" / "eval" / "small", tmp_path / "run" / "eval" / "small"
     assert [row.id for row in EvalFolder(before).samples()] == [row.id for row in EvalFolder(after).samples()]
     assert json.loads((after / "results.json").read_text())["complete"] is True
+
+
+@pytest.mark.filterwarnings("ignore:.*chosen response is the:RuntimeWarning")  # what the check says of the toy's lengths
+def test_a_training_without_suites_has_a_page(tmp_path: Path, plugins: PluginHost) -> None:
+    """Without suites the page holds the curves, and says that nothing was measured; a gate finds nothing to judge there."""
+    plain = load_recipe({**recipe(tmp_path).to_dict(), "evaluate": []})
+    done = align(plain, tmp_path / "run", host=plugins)
+    assert (done.comparisons, done.report) == ((), tmp_path / "run" / "report.html")
+    text = done.report.read_text()
+    assert "No suite was run" in text
+    assert "Reward margin" in text
+    (tmp_path / "gate.yaml").write_text("gate: [{suite: small, metric: finished, margin: 0.1}]")
+    with pytest.raises(ConfigError, match="was not compared"):
+        report(tmp_path / "run", tmp_path / "gated.html", tmp_path / "gate.yaml")
+    with pytest.raises(DataError, match="holds no evaluation"):
+        report([tmp_path / "run", tmp_path / "run"], tmp_path / "two.html")
 
 
 @pytest.mark.filterwarnings("ignore:.*chosen response is the:RuntimeWarning")  # what the check says of the toy's lengths

@@ -45,20 +45,16 @@ def train(
 
 
 def _written(folder: Path, model: Path | None) -> str:
-    """What there is to open: an interrupted run has no model yet, a recipe without suites no report."""
+    """What there is to open: an interrupted run has neither a model nor a report yet."""
     report = folder / "report.html"
     return (f"Model: {model}" if model else "No model is written yet.") + (f"\nReport: {report}" if report.is_file() else "")
 
 
 def run(recipe: Recipe, folder: Path, resume: bool) -> Any:
     """Trains, between the recipe's evaluations where it names any."""
-    if recipe.evaluate:
-        from dpoframe.align import align
+    from dpoframe.align import align
 
-        return align(recipe, folder, resume=resume)
-    from dpoframe.train.fit import fit
-
-    return fit(recipe, folder, resume=resume)
+    return align(recipe, folder, resume=resume)
 
 
 def figures(final: Any) -> str:

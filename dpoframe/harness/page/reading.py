@@ -146,16 +146,19 @@ class Material:
 
 
 def read(paths: Sequence[Path]) -> Material:
-    """Reads one run (base against aligned where it has both), one evaluation, or several to be compared.
+    """Reads one run (base against aligned where it has both, else its training alone), one evaluation, or several to be compared.
 
     Raises:
-        DataError: A folder holds no evaluation, the folders share no suite, or their suites differ under one name.
+        DataError: A folder holds neither an evaluation nor, alone, a training; the folders share no suite, or their suites
+            differ under one name.
     """
     if not paths:
         raise DataError("A report needs at least one run folder or evaluation folder.")
     places = [evaluations_in(path) for path in paths]
     missing = [str(path) for path in paths if not path.is_dir()]
     empty = [str(path) for path, found in zip(paths, places, strict=True) if not found and path.is_dir()]
+    if empty and len(paths) == 1 and (trained := documents(paths[0], "")).rows:
+        return Material((), (trained,))
     if missing or empty:
         parts = [f"There is no folder {', '.join(missing)} (looked for from {Path.cwd()})."] if missing else []
         if empty:

@@ -16,6 +16,11 @@ from dpoframe.harness.stats import Interval
 
 LEVEL = 0.05
 
+UNMEASURED = (
+    "No suite was run before and after, so nothing here says that the model is better: the curves are those of the preference "
+    "pairs themselves. Name suites under evaluate in the recipe, or run dpoframe eval on this run."
+)
+
 # C0 and C1 controls but for newline and tab; marks that reverse the order of text on a screen; half characters that no
 # file can hold; line separators that some programs take for the end of a line.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
@@ -95,6 +100,8 @@ def watches(found: Evaluation, metric: str) -> bool:
 
 def leads(material: Material) -> list[tuple[str, str]]:
     """(heading, sentence) of each suite; the heading is empty where there is one suite."""
+    if not material.parts:
+        return [("", UNMEASURED)]
     several = len(material.parts) > 1
     return [(part.suite if several else "", lead(part)) for part in material.parts]
 
@@ -159,6 +166,8 @@ def lone_sentence(found: Evaluation) -> str:
 
 def title(material: Material) -> str:
     """The page's heading."""
+    if not material.parts:
+        return "A training without an evaluation"
     suites = ", ".join(part.suite for part in material.parts)
     labels = max(([one.label for one in part.evaluations] for part in material.parts), key=len)
     if len(labels) > 2:
