@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from dpoframe.harness.suite import Suite
 
 from dpoframe import Evaluator, EvaluatorSpec, Sample, Scale
 from dpoframe.errors import DataError
 from dpoframe.harness import EvalFolder, Subject, load_suite, run_suite
+from dpoframe.harness.suites.suite import Suite
 from dpoframe.plugins import PluginHost
 
 
