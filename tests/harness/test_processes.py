@@ -67,10 +67,13 @@ def test_ranks_share_the_plan(count: int, suite_of_grouped: Path, tmp_path: Path
         return Subject("toy", modality, modality.build())
 
     run_suite(made(), suite, tmp_path / "one", base=made(1))
+    # Made before the threads start: the toy draws its weights from torch's global state.
+    models = [(made(), made(1)) for _ in range(count)]
 
     def work(rank: int) -> Any:
         ranks = Ranks(rank, count, lambda: meeting.wait(60))  # type: ignore[arg-type, return-value]
-        return run_suite(made(), suite, tmp_path / "many", base=made(1), ranks=ranks)
+        subject, base = models[rank]
+        return run_suite(subject, suite, tmp_path / "many", base=base, ranks=ranks)
 
     with ThreadPoolExecutor(count) as pool:
         results = list(pool.map(work, range(count)))
