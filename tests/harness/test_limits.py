@@ -162,6 +162,35 @@ def test_an_error_without_a_message_that_can_be_had() -> None:
     assert [one.reason for one in score_all(calling({"x": raising(MuteError())}), rows("x"))] == ["MuteError"]
 
 
+BOUNDED = {"value": Scale(0.0, 1.0), "other": Scale(None, 0.0)}
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        ({"value": 17}, "value is 17, outside its scale 0 to 1"),
+        ({"value": -0.25}, "value is -0.25, outside its scale 0 to 1"),
+        ({"value": 1.0, "other": 2.5}, "other is 2.5, outside its scale up to 0"),
+        ({"value": 1 + 1e-8, "other": 3}, "other is 3, outside its scale up to 0, value is 1.00000001, outside its scale 0 to 1"),
+    ],
+)
+def test_what_the_scale_does_not_have_is_unscored(found: Any, reason: str, width: int) -> None:
+    """A number outside the scale that the evaluator's spec gives is no verdict, and names the metric, number and scale."""
+    (score,) = score_all(calling({"x": lambda: found}, width, metrics=BOUNDED), rows("x"))
+    assert (score.values, score.reason) == (None, reason)
+
+
+def test_rounding_does_not_leave_the_scale(width: int) -> None:
+    """A number that rounding took past a bound is the bound; bounds themselves, and what is far below an open one, are scored."""
+    calls = {
+        "a": lambda: {"value": 1 + 4e-16, "other": 1e-10},
+        "b": lambda: {"value": -1e-12, "other": -1e300},
+        "c": lambda: {"value": 1},
+    }
+    found = [one.values for one in score_all(calling(calls, width, metrics=BOUNDED), rows("a", "b", "c"))]
+    assert found == [{"value": 1.0, "other": 0.0}, {"value": 0.0, "other": -1e300}, {"value": 1.0}]
+
+
 def test_unknown_metric_is_the_plugins_fault(width: int) -> None:
     """A metric that the spec does not name stops the run, with the evaluator and the known names in the message."""
     with pytest.raises(PluginError, match=r"'one' gave valeu, which its spec does not name\. Metrics of its spec: other, value"):

@@ -23,7 +23,7 @@ from types import FrameType
 from typing import Any, TypeAlias
 
 from dpoframe.errors import PluginError, UnscoredError
-from dpoframe.evaluator import Evaluator, EvaluatorSpec
+from dpoframe.evaluator import Evaluator, EvaluatorSpec, Scale
 from dpoframe.harness.storage.folder import NOT_APPLICABLE, Row, Score
 from dpoframe.types import Sample, content_digest
 
@@ -36,6 +36,7 @@ AGAIN = "(asked again in the next run)"
 NO_RIVAL = "there is no other answer to compare with"
 
 _LONGEST_REASON = 4000
+_ROUNDING = 1e-9
 _REPEAT = 1.0
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}")
 
@@ -77,9 +78,10 @@ class _Patience:
 def score_all(evaluator: Evaluator, rows: Iterable[Row]) -> Iterator[Score]:
     """One score a row, in order, as they come.
 
-    A sample is unscored where the evaluator raises, has nothing to say, gives something else than finite numbers, or
-    takes longer than its limit. After `PATIENCE` samples in a row that were stopped at the limit, or failed for reasons
-    not their own, the evaluator is asked no more: a hung one does not cost its limit times the number of samples.
+    A sample is unscored where the evaluator raises, has nothing to say, gives something else than finite numbers on the
+    scales of its spec, or takes longer than its limit. After `PATIENCE` samples in a row that were stopped at the limit, or
+    failed for reasons not their own, the evaluator is asked no more: a hung one does not cost its limit times the number
+    of samples.
 
     Args:
         evaluator: Whom to ask.
@@ -156,7 +158,24 @@ def _read(spec: EvaluatorSpec, found: Any) -> _Verdict:
     values = {name: float(value) for name, value in found.items()}
     if bad := sorted(name for name, value in values.items() if not math.isfinite(value)):
         return _Verdict(None, f"{', '.join(bad)} is not a finite number")
-    return _Verdict(values)
+    if outside := [told for name, value in sorted(values.items()) if (told := _outside(name, value, spec.metrics[name]))]:
+        return _Verdict(None, ", ".join(outside))
+    return _Verdict({name: _clipped(value, spec.metrics[name]) for name, value in values.items()})
+
+
+def _outside(name: str, value: float, scale: Scale) -> str:
+    """What is wrong with a value that its scale does not have; empty where it has it, but for rounding."""
+    low, high = scale.low, scale.high
+    if (low is None or value >= low - _ROUNDING) and (high is None or value <= high + _ROUNDING):
+        return ""
+    bounds = f"{low:g} to {high:g}" if None not in (low, high) else f"up to {high:g}" if low is None else f"from {low:g}"
+    return f"{name} is {value:.9g}, outside its scale {bounds}"
+
+
+def _clipped(value: float, scale: Scale) -> float:
+    """A value within its bounds, which rounding may have left."""
+    value = value if scale.low is None else max(value, float(scale.low))
+    return value if scale.high is None else min(value, float(scale.high))
 
 
 def _is_number(value: Any) -> bool:
