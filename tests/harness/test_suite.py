@@ -149,6 +149,15 @@ def test_prompts_of_text_and_parquet(tmp_path: Path, plugins: PluginHost) -> Non
     assert (prompt.content, prompt.meta) == ("one", {"expect": ["a", "b"]})
 
 
+def test_prompts_of_chat_messages(tmp_path: Path, plugins: PluginHost) -> None:
+    """A list of messages may stand among the prompts as it is: it says what a row with a `prompt` says."""
+    turns = "[{role: system, content: Be brief.}, {role: user, content: hi}]"
+    suite = suite_of(tmp_path, plugins, f"prompts:\n- {turns}\n- plain\n")
+    said = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}]
+    assert [one.content for one in suite.prompts] == [said, "plain"]
+    assert suite.digest() == suite_of(tmp_path, plugins, f"prompts:\n- {{prompt: {turns}}}\n- plain\n").digest()
+
+
 def test_prompts_of_a_data_set(tmp_path: Path, plugins: PluginHost) -> None:
     """A data set gives each of its pairs' prompts once, with the chosen answer as the reference, and without places."""
     suite = suite_of(tmp_path, plugins, "prompts: {name: toy, count: 12}\n")
@@ -208,7 +217,7 @@ def test_faults_of_every_section_at_once(tmp_path: Path, plugins: PluginHost) ->
         ("prompts: {path: no.csv}\n", "no.csv does not exist"),
         ("prompts: {field: question}\n", "prompts.path"),
         ("prompts: {name: toy, cuont: 3}\n", "Did you mean 'count'?"),
-        ("prompts: [[1]]\n", "should be text or a mapping"),
+        ("prompts: [[1]]\n", "should be text, a list of chat messages, or a mapping"),
         ("prompts: 3\n", "should be a list"),
         ("prompts: [a]\nfew_shot: {examples: [{prompt: a, response: b}], count: 3}\n", "there are 1 examples"),
         ("prompts: [a]\nfew_shot: {examples: [{prompt: a, response: b}], template: x}\n", "must hold {prompt} and {response}"),
@@ -229,6 +238,20 @@ def test_what_cannot_run_here_is_no_fault_of_the_suite(tmp_path: Path, plugins: 
     """A suite that is right, and cannot run on this machine, is a MachineError with the fix."""
     with pytest.raises(MachineError, match=r'backend .vllm. cannot run here.*pip install "dpoframe\[vllm\]"'):
         suite_of(tmp_path, plugins, "prompts: [a]\nbackend: vllm\n")
+
+
+def test_a_probe_that_raises_is_a_refusal(tmp_path: Path, plugins: PluginHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An evaluator whose probe raises cannot run here: it is named, with what it raised."""
+
+    def probe(self: Any) -> None:
+        raise RuntimeError("no\n  driver")
+
+    evaluator = suite_of(tmp_path, plugins, "prompts: [a]\n").evaluators[0]
+    monkeypatch.setattr(type(evaluator), "probe", probe)
+    with pytest.raises(MachineError) as caught:
+        suite_of(tmp_path, plugins, "prompts: [a]\n")
+    told = "The evaluator 'finished' cannot run here: its probe raised RuntimeError: no driver. Mend it, or leave it out."
+    assert str(caught.value) == told
 
 
 def test_limited(suite_file: Path, plugins: PluginHost) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from dpoframe.config.secrets import masked
-from dpoframe.evaluator import Refused
+from dpoframe.evaluator import Available, Refused
 from dpoframe.harness.suites.suite import Suite
 
 
@@ -24,11 +24,19 @@ class Refusal:
 
 
 def refusals(suite: Suite) -> list[Refusal]:
-    """Asks every evaluator and the backend whether they can run; cheap, no weights are loaded."""
-    asked = [(f"The evaluator {one.spec.id!r}", one.probe()) for one in suite.evaluators]
-    asked.append((f"The backend {suite.backend.kind!r}", suite.backend.probe()))
-    asked.append((f"The suite {suite.name!r}", suite.probe()))
+    """Asks every evaluator and the backend whether they can run; cheap, no weights are loaded. One that raises cannot."""
+    asked = [(f"The evaluator {one.spec.id!r}", _asked(one.probe)) for one in suite.evaluators]
+    asked.append((f"The backend {suite.backend.kind!r}", _asked(suite.backend.probe)))
+    asked.append((f"The suite {suite.name!r}", _asked(suite.probe)))
     return [Refusal(who, state.reason.rstrip("."), state.fix) for who, state in asked if isinstance(state, Refused)]
+
+
+def _asked(probe: Callable[[], Available | Refused]) -> Available | Refused:
+    try:
+        return probe()
+    except Exception as error:  # a plugin's code raises whatever it likes
+        said = " ".join(str(error).split())[:500]
+        return Refused(f"its probe raised {type(error).__name__}{': ' if said else ''}{said}", "Mend it, or leave it out.")
 
 
 def needs(suite: Suite) -> list[str]:

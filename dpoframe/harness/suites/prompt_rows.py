@@ -169,12 +169,14 @@ def _rows(
 def _inline(build: Assembly, given: Iterable[Any], place: KeyPath) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for number, row in enumerate(given):
         where = build.document.where((*place, number))
-        if isinstance(row, str):
+        if isinstance(row, str) or (isinstance(row, list) and _is_content(row)):
             yield where, {"prompt": row}
         elif isinstance(row, Mapping):
             yield where, row
         else:
-            build.faults.append(Fault(where, f"is {row!r:.80}, but should be text or a mapping with a prompt."))
+            build.faults.append(
+                Fault(where, f"is {row!r:.80}, but should be text, a list of chat messages, or a mapping with a prompt.")
+            )
 
 
 def _taken(
