@@ -30,7 +30,7 @@ def generate(
 
     With --out a command that was cut off goes on where it stood.
     """
-    from dpoframe.checkpoint.durable import durable
+    from dpoframe.checkpoint.durable import durable, replaceable, sweep_asides
     from dpoframe.cli.output import emit
     from dpoframe.cli.story import Story
     from dpoframe.harness.writing import json_line, write_answers
@@ -40,16 +40,18 @@ def generate(
             with tempfile.TemporaryDirectory(prefix="dpoframe-") as spare:
                 answers = list(write_answers(model, prompts, Path(spare), changes=changes or (), progress=story))
         else:
-            kept, count = out.with_name(f".{out.name}.answers"), 0
-            out.parent.mkdir(parents=True, exist_ok=True)
-            with durable(out) as file:
+            place, count = replaceable(out), 0
+            kept = place.with_name(f".{place.name}.answers")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            sweep_asides(place)
+            with durable(place) as file:
                 for row in write_answers(model, prompts, kept, changes=changes or (), progress=story):
-                    file.write(json_line(row).encode())
+                    file.write(json_line(row).encode("utf-8", "backslashreplace"))
                     count += 1
     if out is None:
         emit(answers, "".join(map(json_line, answers)))
         return
     if (kept / "blobs").is_dir():
-        shutil.copytree(kept / "blobs", out.parent / "blobs", dirs_exist_ok=True)
+        shutil.copytree(kept / "blobs", place.parent / "blobs", dirs_exist_ok=True)
     shutil.rmtree(kept)
     emit({"out": out, "answers": count}, f"{count:,} answers written to {out}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dpoframe.checkpoint.durable import durable, reason
+from dpoframe.checkpoint.durable import durable, reason, replaceable, sweep_asides
 from dpoframe.errors import ConfigError, MachineError
 from dpoframe.harness.gates import Gate, Judgement, judge, load_gate
 from dpoframe.harness.page.reading import BASE, Material, read
@@ -28,7 +28,7 @@ def report(run: Path | Sequence[Path], out: Path | None = None, gate: Path | Non
 
     Raises:
         DataError: A folder holds no evaluation, or several do not compare.
-        ConfigError: The gate cannot be used.
+        ConfigError: The gate cannot be used, or the page's place is a device or a pipe.
         MachineError: The page cannot be written.
     """
     paths = [run] if isinstance(run, Path) else [Path(one) for one in run]
@@ -36,6 +36,7 @@ def report(run: Path | Sequence[Path], out: Path | None = None, gate: Path | Non
     # The cheap check first: reading and comparing may take a minute.
     if page.is_dir():
         raise MachineError(f"{page} is a folder. Give the page's file with --out, for example {page / PAGE}.")
+    replaceable(page)
     rules = load_gate(gate) if gate is not None else None
     material = read(paths)
     text = render(material, judged(rules, material) if rules is not None else None)
@@ -43,6 +44,7 @@ def report(run: Path | Sequence[Path], out: Path | None = None, gate: Path | Non
         page.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MachineError(f"{page.parent} cannot be made ({reason(error)}). Give another place with --out.") from error
+    sweep_asides(page)
     with durable(page) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
     return page
