@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -90,7 +90,7 @@ def main() -> None:
 
     name = "dpoframe-live" if options.reference == "copy" else "dpoframe-cached"
     meters: list[Meter] = []
-    plugin = SimpleNamespace(__name__="meter")
+    plugin: Any = ModuleType("meter")
     plugin.dpoframe_callbacks = dpoframe.hookimpl(lambda config: [StepMeter(meters[0], options.work / f"{name}.grads.safetensors")])
     host().register(plugin, "meter")
     loaded = load_recipe(recipe(options, settings))
