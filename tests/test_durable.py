@@ -62,11 +62,11 @@ def test_nothing_is_left_beside(error: BaseException, tmp_path: Path) -> None:
     """Whatever ends the writing, an error of ours or Ctrl-C, the old file stays and no half one lies beside it."""
     (tmp_path / "file").write_text("old")
 
-    def end() -> None:
+    def broken_off() -> bytes:
         raise error
 
     with pytest.raises(type(error)), durable(tmp_path / "file") as file:
-        file.write(b"new") and end()
+        file.write(b"new" if not file.write(b"n") else broken_off())
     assert [one.name for one in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "old"
 
