@@ -17,9 +17,12 @@ from urllib.parse import urlsplit
 
 from dpoframe.config.secrets import masked
 from dpoframe.errors import ConfigError, MachineError
+from dpoframe.harness.storage.texts import all_well_formed
 
 _AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _LONGEST_PAUSE = 60.0
+_LARGEST = 32 * 2**20
+_AT_ONCE = 2**16
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -73,7 +76,7 @@ class Client:
 
         Raises:
             ConfigError: it refuses the request: a wrong path, model or setting.
-            MachineError: it refuses the key, or does not answer after all tries.
+            MachineError: it refuses the key, does not answer after all tries, or answers without end.
         """
         last = ""
         for attempt in range(self.retries + 1):
@@ -95,12 +98,26 @@ class Client:
 
     def _once(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {self.key}"} if self.key else {})}
+        end = time.monotonic() + self.timeout
         request = urllib.request.Request(f"{self.url.rstrip('/')}/{path}", json.dumps(body).encode(), headers, method="POST")
         with urllib.request.build_opener(_NoRedirect).open(request, timeout=self.timeout) as answer:
-            found = json.loads(answer.read())
+            found = all_well_formed(json.loads(self._content(answer, end)))
         if not isinstance(found, dict):
             raise ValueError(f"the answer is no JSON object: {found!r:.80}")  # noqa: TRY004 - as json.loads says it
         return found
+
+    def _content(self, answer: http.client.HTTPResponse, end: float) -> bytes:
+        """The body as it comes, piece by piece: a socket's own timeout starts anew with every byte."""
+        content = bytearray()
+        while piece := answer.read1(_AT_ONCE):
+            content += piece
+            if len(content) > _LARGEST:
+                raise MachineError(f"The endpoint {self.shown} gave an answer of more than {_LARGEST // 2**20} MB.")
+            if time.monotonic() > end:
+                raise TimeoutError(f"the answer was not whole after {self.timeout:g} s")
+        if answer.length:  # read() would have said so
+            raise http.client.IncompleteRead(bytes(content), answer.length)
+        return bytes(content)
 
     def _pause(self, attempt: int, asked: str) -> float:
         """Seconds to wait: what the endpoint asked for, else twice as long each time, not all at the same moment."""

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ from annotated_types import Ge, Gt, Le
 from dpoframe.config.secrets import is_secret, masked
 from dpoframe.errors import ConfigError, MachineError
 from dpoframe.evaluator import Available, Refused
+from dpoframe.harness.backends.asking import answered
 from dpoframe.harness.backends.base import Backend
 from dpoframe.harness.backends.client import Client
 from dpoframe.harness.backends.settings import translated
@@ -81,14 +81,8 @@ class Endpoint(Backend):
     def answers(self, subject: Subject, requests: Sequence[Request]) -> Iterator[Sample]:
         """One sample a request, as they come; what is not yet asked is dropped where one fails."""
         bodies = [self._body(request) for request in requests]
-        with ThreadPoolExecutor(self.concurrency) as pool:
-            waiting = {pool.submit(self._answer, body): request for body, request in zip(bodies, requests, strict=True)}
-            try:
-                for done in as_completed(waiting):
-                    yield self._sample(waiting[done], done.result())
-            finally:
-                for one in waiting:
-                    one.cancel()
+        for place, answer in answered(self._answer, bodies, self.concurrency):
+            yield self._sample(requests[place], answer)
 
     def digest(self, subject: Subject) -> str:
         """Of address, model, protocol and further keys: nobody here knows the weights behind them."""

@@ -24,6 +24,7 @@ from typing import Any
 from dpoframe.checkpoint.durable import ASIDE, durable
 from dpoframe.errors import DataError
 from dpoframe.harness.storage.media import Blobs
+from dpoframe.harness.storage.texts import all_well_formed
 from dpoframe.types import Sample, as_text
 
 # JSON's own escapes keep U+2028 and the like from being taken for line ends.
@@ -116,7 +117,8 @@ class EvalFolder:
     def write_document(self, name: str, content: Mapping[str, Any]) -> None:
         """Writes a whole JSON document; a number that is not finite becomes null."""
         with self._whole(name) as file:
-            file.write((json.dumps(finite(content), indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+            text = json.dumps(finite(content), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+            file.write(text.encode("utf-8", "backslashreplace"))  # JSON's own escape of half a character
 
     def write_table(self, lines: Iterable[str]) -> None:
         """Writes samples.parquet from lines of rows: id, prompt, response, finished, and `detail` and `meta` as JSON text."""
@@ -128,7 +130,7 @@ class EvalFolder:
         aside = self.path / f".samples.parquet.{os.getpid()}{ASIDE}"
         with parquet.ParquetWriter(aside, fields) as writer:
             for some in _portions(lines, 4096):
-                rows = [_cells(json.loads(line)) for line in some]
+                rows = [_cells(all_well_formed(json.loads(line))) for line in some]
                 writer.write_table(
                     pyarrow.table([_column([row[name] for row in rows]) for name in _COLUMNS], _COLUMNS).cast(fields)
                 )

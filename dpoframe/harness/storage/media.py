@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dpoframe.checkpoint.durable import durable
+from dpoframe.harness.storage.texts import all_well_formed
 from dpoframe.types import Content, Media
 
 FOLDER = "blobs"
@@ -29,8 +30,11 @@ class Blobs:
     path: Path
 
     def stored(self, content: Content | Mapping[str, Any]) -> Any:
-        """A prompt, response or `meta` as JSON can hold it; media are copied into `blobs/` and named `{"media", "path"}`."""
-        return self._walk(content, self._put)
+        """A prompt, response or `meta` as JSON can hold it; media are copied into `blobs/` and named `{"media", "path"}`.
+
+        Halves of characters become U+FFFD.
+        """
+        return all_well_formed(self._walk(content, self._put))
 
     def restored(self, content: Any) -> Any:
         """The opposite of `stored`: names of blobs become `Media` again. Names of anything else are left as they are."""

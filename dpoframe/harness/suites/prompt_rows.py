@@ -17,6 +17,7 @@ from dpoframe.data.prompts import prompt_digest
 from dpoframe.data.raw import ENDINGS, READERS, raw_rows
 from dpoframe.data.rows import RawRow
 from dpoframe.errors import Fault
+from dpoframe.harness.storage.texts import is_well_formed
 from dpoframe.harness.suites.framing import Example
 from dpoframe.harness.suites.suite import Prompt
 from dpoframe.types import Content, Media, PreferencePair, RefusedRow, as_text, content_digest
@@ -202,6 +203,9 @@ def _guarded(build: Assembly, place: KeyPath, rows: Callable[[], Iterator[Any]])
 
 def _prompt(build: Assembly, where: str, row: Mapping[str, Any], keys: RowKeys) -> Prompt | None:
     content: Any = row.get(keys.field)
+    if not is_well_formed(row):
+        build.faults.append(Fault(where, "holds half a character (a lone surrogate), which no file can hold.", "Mend the text."))
+        return None
     if not _is_content(content):
         there = ", ".join(map(str, row)) or "nothing"
         said = f"a prompt row needs a key `{keys.field}` with text or chat messages; it has {there}."
