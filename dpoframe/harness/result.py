@@ -11,11 +11,15 @@ from dpoframe.harness.stats import Interval
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure of a suite: `unscored` counts the samples its evaluator could not score."""
+    """One figure of a suite: `unscored` counts the samples its evaluator could not score.
+
+    `reason` says why the figure, or its interval, is unknown where not for want of scored samples; empty otherwise.
+    """
 
     id: str
     interval: Interval
     unscored: int
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -130,8 +130,10 @@ def metric_of(metric: str, task: str, parts: int, higher: bool | None, share: bo
     if summarise is None:
         spec = EvaluatorSpec(metric, version("lm_eval"), "response", {"value": scale}, "value")
     else:
+        # Of values that are 0 or 1 the figure may be anything: a correlation is negative.
+        open_scale = Scale(None, None, scale.unit, better)
         plain = {_part(number, parts): Scale(None, None, "", None) for number in range(parts)}
-        spec = EvaluatorSpec(metric, version("lm_eval"), "response", plain, "figure", aggregates={"figure": scale})
+        spec = EvaluatorSpec(metric, version("lm_eval"), "response", plain, "figure", aggregates={"figure": open_scale})
 
     def aggregate(self: Evaluator, scores: Sequence[Scored]) -> Mapping[str, float]:
         return {"figure": float(summarise(list(_tuples(scores, parts))))} if summarise else {}

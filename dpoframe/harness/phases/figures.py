@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from dpoframe.evaluator import Evaluator, Scored
 from dpoframe.harness.phases.limits import to_ask_again
 from dpoframe.harness.phases.scoring import as_score, kind_of
+from dpoframe.harness.phases.summing import summed
 from dpoframe.harness.phases.work import Work
 from dpoframe.harness.result import Metric
-from dpoframe.harness.stats import UNKNOWN, Interval, aggregate_interval, mean_interval
+from dpoframe.harness.stats import UNKNOWN, Interval, mean_interval
 from dpoframe.harness.storage.folder import EvalFolder, Score
 from dpoframe.harness.storage.keys import evaluator_key
 from dpoframe.harness.suites.suite import Suite
@@ -111,19 +112,21 @@ class _Columns:
                 interval = mean_interval(values, self.clusters[name], share=share) if values else UNKNOWN
                 found |= self._named(name, interval, self.count - len(values))
         if self.evaluator.spec.aggregates:
-            intervals = aggregate_interval(self.scored, self.evaluator.aggregate) if self.scored else {}
+            sums = summed(self.evaluator, self.scored)
             for name in self.evaluator.spec.aggregates:
-                if name in intervals or name == self.evaluator.spec.primary:
-                    found |= self._named(name, intervals.get(name, UNKNOWN), self.count - len(self.scored))
+                if name in sums.intervals or name in sums.reasons or name == self.evaluator.spec.primary:
+                    interval, reason = sums.intervals.get(name, UNKNOWN), sums.reasons.get(name, "")
+                    found |= self._named(name, interval, self.count - len(self.scored), reason)
         return found
 
-    def _named(self, name: str, interval: Interval, unscored: int) -> dict[str, Metric]:
+    def _named(self, name: str, interval: Interval, unscored: int, reason: str = "") -> dict[str, Metric]:
         key = metric_id(self.evaluator, name)
-        return {key: Metric(key, interval, unscored)}
+        return {key: Metric(key, interval, unscored, reason)}
 
 
-def _plain(metric: Metric) -> dict[str, float | int | None]:
+def _plain(metric: Metric) -> dict[str, float | int | str | None]:
     one = metric.interval
     figures = {"value": one.value, "ci_low": one.low, "ci_high": one.high, "stderr": one.stderr}
     known = {name: value if math.isfinite(value) else None for name, value in figures.items()}
-    return {**known, "n": one.n, "unscored": metric.unscored}
+    why = {"reason": metric.reason} if metric.reason else {}
+    return {**known, "n": one.n, "unscored": metric.unscored, **why}

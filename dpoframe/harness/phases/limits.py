@@ -25,7 +25,7 @@ from typing import Any, TypeAlias
 from dpoframe.errors import PluginError, UnscoredError
 from dpoframe.evaluator import Evaluator, EvaluatorSpec, Scale
 from dpoframe.harness.storage.folder import NOT_APPLICABLE, Row, Score
-from dpoframe.types import Sample, content_digest
+from dpoframe.types import content_digest
 
 PATIENCE = 3
 """Failures in a row that are not the samples' own, after which an evaluator is asked no more."""
@@ -40,15 +40,15 @@ _ROUNDING = 1e-9
 _REPEAT = 1.0
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}")
 
-_Pending: TypeAlias = Callable[[], Any]
-"""Waits for what `score` returned; raises what it raised, or `_OverdueError`."""
+Pending: TypeAlias = Callable[[], Any]
+"""Waits for what the call returned; raises what it raised, or `OverdueError`."""
 
 
 _Outcome: TypeAlias = tuple[Any, BaseException | None]
-"""What `score` returned, or what it raised."""
+"""What a call returned, or what it raised."""
 
 
-class _OverdueError(BaseException):
+class OverdueError(BaseException):
     """Raised inside an evaluator whose time is up. It is no Exception, so that a broad `except` does not swallow it."""
 
 
@@ -91,8 +91,8 @@ def score_all(evaluator: Evaluator, rows: Iterable[Row]) -> Iterator[Score]:
         PluginError: The evaluator gave a metric that its spec does not name, or its limit is no time.
     """
     spec = evaluator.spec
-    seconds, width = _seconds(spec), max(1, evaluator.at_once())
-    waiting: deque[tuple[Row, _Verdict | _Pending]] = deque()
+    seconds, width = seconds_of(spec), max(1, evaluator.at_once())
+    waiting: deque[tuple[Row, _Verdict | Pending]] = deque()
     patience = _Patience()
 
     def first() -> Score:
@@ -101,7 +101,7 @@ def score_all(evaluator: Evaluator, rows: Iterable[Row]) -> Iterator[Score]:
         patience.note(verdict)
         return Score(spec.id, row.id, verdict.values, verdict.reason, content_digest(row.prompt))
 
-    with _asking(evaluator, seconds, width) as ask:
+    with asking(evaluator.score, seconds, width) as ask:
         for row in rows:
             waiting.append((row, _absent(spec, row) or patience.end or ask(row.sample)))
             if len(waiting) >= width:
@@ -115,7 +115,8 @@ def to_ask_again(score: Score) -> bool:
     return score.values is None and score.reason.endswith(AGAIN)
 
 
-def _seconds(spec: EvaluatorSpec) -> float:
+def seconds_of(spec: EvaluatorSpec) -> float:
+    """What one call may take; PluginError where that is no time."""
     if not (math.isfinite(spec.limit) and spec.limit > 0):
         raise PluginError(f"The evaluator {spec.id!r} says a limit of {spec.limit} seconds; it must be finite and above 0.")
     return spec.limit
@@ -126,16 +127,16 @@ def _absent(spec: EvaluatorSpec, row: Row) -> _Verdict | None:
     return _Verdict(None, NO_RIVAL) if spec.needs == "rival" and row.meta.get("rival") is None else None
 
 
-def _verdict(spec: EvaluatorSpec, pending: _Pending, seconds: float) -> _Verdict:
+def _verdict(spec: EvaluatorSpec, pending: Pending, seconds: float) -> _Verdict:
     """Waits for an answer and reads it; errors become reasons."""
     try:
         found = pending()
-    except _OverdueError:
+    except OverdueError:
         return _Verdict(None, f"stopped at its limit of {seconds:g} s {AGAIN}", again=True)
     except UnscoredError as error:
-        return _Verdict(None, f"{_stable(error)} {AGAIN}" if error.again else _stable(error), error.again)
+        return _Verdict(None, f"{stable(error)} {AGAIN}" if error.again else stable(error), error.again)
     except (Exception, SystemExit) as error:
-        text = _stable(error)
+        text = stable(error)
         return _Verdict(None, f"{type(error).__name__}: {text}" if text else type(error).__name__)
     return _read(spec, found)
 
@@ -145,7 +146,7 @@ def _read(spec: EvaluatorSpec, found: Any) -> _Verdict:
     if found is None:
         return _Verdict(None, NOT_APPLICABLE)
     if not isinstance(found, Mapping):
-        return _Verdict(None, f"TypeError: score returned {_kind(found)}, expected a mapping of metrics to numbers or None")
+        return _Verdict(None, f"TypeError: score returned {kind(found)}, expected a mapping of metrics to numbers or None")
     if unknown := sorted(str(name) for name in found if name not in spec.metrics):
         known = ", ".join(sorted(spec.metrics)) or "none"
         raise PluginError(
@@ -153,17 +154,17 @@ def _read(spec: EvaluatorSpec, found: Any) -> _Verdict:
         )
     if not found:
         return _Verdict(None, "score returned no metric")
-    if wrong := [f"{name} is {_kind(value)}" for name, value in sorted(found.items()) if not _is_number(value)]:
+    if wrong := [f"{name} is {kind(value)}" for name, value in sorted(found.items()) if not is_number(value)]:
         return _Verdict(None, f"TypeError: {', '.join(wrong)}, expected a number")
     values = {name: float(value) for name, value in found.items()}
     if bad := sorted(name for name, value in values.items() if not math.isfinite(value)):
         return _Verdict(None, f"{', '.join(bad)} is not a finite number")
-    if outside := [told for name, value in sorted(values.items()) if (told := _outside(name, value, spec.metrics[name]))]:
-        return _Verdict(None, ", ".join(outside))
+    if beyond := [told for name, value in sorted(values.items()) if (told := outside(name, value, spec.metrics[name]))]:
+        return _Verdict(None, ", ".join(beyond))
     return _Verdict({name: _clipped(value, spec.metrics[name]) for name, value in values.items()})
 
 
-def _outside(name: str, value: float, scale: Scale) -> str:
+def outside(name: str, value: float, scale: Scale) -> str:
     """What is wrong with a value that its scale does not have; empty where it has it, but for rounding."""
     low, high = scale.low, scale.high
     if (low is None or value >= low - _ROUNDING) and (high is None or value <= high + _ROUNDING):
@@ -178,16 +179,17 @@ def _clipped(value: float, scale: Scale) -> float:
     return value if scale.high is None else min(value, float(scale.high))
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     """Whether a value is one number: Python's, numpy's or a tensor's."""
     return hasattr(type(value), "__float__") and getattr(value, "ndim", 0) == 0
 
 
-def _kind(value: Any) -> str:
+def kind(value: Any) -> str:
+    """What a value is, for a message."""
     return "None" if value is None else f"of type {type(value).__name__}"
 
 
-def _stable(error: BaseException) -> str:
+def stable(error: BaseException) -> str:
     """The message of an error, the same in every process: without addresses of objects."""
     try:
         text = str(error)
@@ -197,12 +199,18 @@ def _stable(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _asking(evaluator: Evaluator, seconds: float, width: int) -> Iterator[Callable[[Sample], _Pending]]:
-    """How samples are put to the evaluator here: one by one under a timer, or in watched threads."""
+def asking(call: Callable[[Any], Any], seconds: float, width: int = 1) -> Iterator[Callable[[Any], Pending]]:
+    """How an evaluator is called here, each time for so many seconds: one by one under a timer, or in watched threads.
+
+    Args:
+        call: A method of the evaluator that takes one argument.
+        seconds: What one call may take.
+        width: Calls that may be under way at once.
+    """
     if width == 1 and _has_timer():
-        yield lambda sample: lambda: _timed(evaluator.score, sample, seconds)
+        yield lambda item: lambda: _timed(call, item, seconds)
         return
-    crew = _Crew(evaluator.score, seconds)
+    crew = _Crew(call, seconds)
     try:
         yield crew.ask
     finally:
@@ -216,13 +224,13 @@ def _has_timer() -> bool:
     return signal.getsignal(signal.SIGALRM) is not None
 
 
-def _timed(score: Callable[[Sample], Any], sample: Sample, seconds: float) -> Any:
-    """Calls `score` in this thread under the interval timer; a timer that someone else has set goes on afterwards."""
+def _timed(call: Callable[[Any], Any], item: Any, seconds: float) -> Any:
+    """Calls in this thread under the interval timer; a timer that someone else has set goes on afterwards."""
     running = True
 
     def ring(number: int, frame: FrameType | None) -> None:
         if running:
-            raise _OverdueError
+            raise OverdueError
 
     before, started = signal.signal(signal.SIGALRM, ring), time.monotonic()
     left, every = signal.getitimer(signal.ITIMER_REAL)
@@ -230,7 +238,7 @@ def _timed(score: Callable[[Sample], Any], sample: Sample, seconds: float) -> An
         # It rings again, should a bare `except` of the evaluator swallow the first.
         signal.setitimer(signal.ITIMER_REAL, seconds, _REPEAT)
         try:
-            return score(sample)
+            return call(item)
         finally:
             running = False
     finally:
@@ -242,20 +250,20 @@ def _timed(score: Callable[[Sample], Any], sample: Sample, seconds: float) -> An
 
 @dataclass
 class _Crew:
-    """Threads that score, each one sample at a time. They are daemons: one that never ends does not keep the process."""
+    """Threads that call the evaluator, each one call at a time. They are daemons: one that never ends does not keep the process."""
 
-    score: Callable[[Sample], Any]
+    call: Callable[[Any], Any]
     seconds: float
     idle: list[_Worker] = field(default_factory=list)
     everyone: list[_Worker] = field(default_factory=list)
 
-    def ask(self, sample: Sample) -> _Pending:
+    def ask(self, item: Any) -> Pending:
         """Has a thread begin at once."""
         if not self.idle:
-            self.everyone.append(_Worker(self.score))
+            self.everyone.append(_Worker(self.call))
             self.idle.append(self.everyone[-1])
         worker, end = self.idle.pop(), time.monotonic() + self.seconds
-        worker.inbox.put(sample)
+        worker.inbox.put((item,))
         return lambda: self._wait(worker, end)
 
     def _wait(self, worker: _Worker, end: float) -> Any:
@@ -264,7 +272,7 @@ class _Crew:
         except queue.Empty:
             self.everyone.remove(worker)
             worker.stop()
-            raise _OverdueError from None
+            raise OverdueError from None
         self.idle.append(worker)
         if error is not None:
             raise error
@@ -279,29 +287,29 @@ class _Crew:
 class _Worker:
     """One thread of the crew."""
 
-    def __init__(self, score: Callable[[Sample], Any]) -> None:
-        self.inbox: queue.SimpleQueue[Sample | None] = queue.SimpleQueue()
+    def __init__(self, call: Callable[[Any], Any]) -> None:
+        self.inbox: queue.SimpleQueue[tuple[Any] | None] = queue.SimpleQueue()
         self.outbox: queue.SimpleQueue[_Outcome] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, args=(score,), name="dpoframe-score", daemon=True)
+        self._thread = threading.Thread(target=self._work, args=(call,), name="dpoframe-score", daemon=True)
         self._thread.start()
 
-    def _work(self, score: Callable[[Sample], Any]) -> None:
-        with contextlib.suppress(_OverdueError):
-            while (sample := self.inbox.get()) is not None:
-                self.outbox.put(_attempt(score, sample))
+    def _work(self, call: Callable[[Any], Any]) -> None:
+        with contextlib.suppress(OverdueError):
+            while (task := self.inbox.get()) is not None:
+                self.outbox.put(_attempt(call, task[0]))
 
     def stop(self) -> None:
         """Has Python raise in the thread at its next instruction; what blocks outside Python goes on until it returns."""
         self.inbox.put(None)
         if self._thread.ident is not None:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread.ident), ctypes.py_object(_OverdueError))
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread.ident), ctypes.py_object(OverdueError))
 
 
-def _attempt(score: Callable[[Sample], Any], sample: Sample) -> _Outcome:
-    """Calls `score`; whatever it raises is for the thread that waits."""
+def _attempt(call: Callable[[Any], Any], item: Any) -> _Outcome:
+    """Calls; whatever it raises is for the thread that waits."""
     try:
-        return score(sample), None
-    except _OverdueError:
+        return call(item), None
+    except OverdueError:
         raise
     except BaseException as error:
         return None, error
