@@ -47,6 +47,10 @@ class Judge(ABC):
         """How many threads may ask at once."""
         return 1
 
+    def weights(self) -> str:
+        """Digest of what decides its replies and stands in none of its fields; empty where nobody here knows."""
+        return ""
+
 
 @dataclass(frozen=True)
 class EndpointJudge(Judge):
@@ -151,6 +155,17 @@ class LocalJudge(Judge):
         replies = {one.id: as_text(one.response) for one in self._subject().answers(requests)}
         return [replies[one.id] for one in requests]
 
+    def weights(self) -> str:
+        """Of the local files and folders that its settings name, and of the modality's own file where it stands in one.
+
+        A name on the hub counts as it is given: give a `revision` with it.
+        """
+        from dpoframe.builtin.weights import digest_of
+        from dpoframe.plugins.files import is_file_target, split_target
+
+        own = [split_target(self.modality)[0]] if is_file_target(self.modality) else []
+        return digest_of([self.settings, own])
+
     def _modality(self) -> Modality:
         from dpoframe.plugins import host
 
@@ -158,7 +173,7 @@ class LocalJudge(Judge):
         return made
 
     def _subject(self) -> Subject:
-        key = json.dumps([self.modality, dict(self.settings)], sort_keys=True, default=str)
+        key = json.dumps([self.modality, dict(self.settings), self.weights()], sort_keys=True, default=str)
         with _LOADING:
             if key not in _LOADED:
                 try:

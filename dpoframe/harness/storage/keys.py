@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from dpoframe.evaluator import Evaluator
+from dpoframe.plugins import files
 from dpoframe.types import Example, Measure, Request, content_digest
 
 
@@ -36,11 +41,34 @@ def logp_key(model: str, example: Example, seen: Measure) -> str:
 
 
 def evaluator_key(evaluator: Evaluator) -> str:
-    """What an evaluator is: id, version, arguments, and the digests of its assets."""
+    """What an evaluator is: id, version, arguments, and the digests of its assets.
+
+    Also of the file that it stands in, where that is no package's and so has no version, and of the weights that an
+    argument says it reads (a method `weights`).
+    """
     spec = evaluator.spec
-    fields = asdict(evaluator) if is_dataclass(evaluator) else {}
+    given = asdict(evaluator) if is_dataclass(evaluator) else {}
     kind = f"{type(evaluator).__module__}.{type(evaluator).__qualname__}"
-    return digest("evaluator", spec.id, spec.version, kind, fields, sorted((one.name, one.digest) for one in spec.assets))
+    beside = [one for one in (_code_of(type(evaluator)), *_weights_of(evaluator)) if one]
+    return digest("evaluator", spec.id, spec.version, kind, given, sorted((one.name, one.digest) for one in spec.assets), *beside)
+
+
+def _weights_of(evaluator: Evaluator) -> list[str]:
+    """What the arguments say of the weights they read."""
+    values = [getattr(evaluator, one.name) for one in fields(evaluator)] if is_dataclass(evaluator) else []
+    return [str(one.weights()) for one in values if callable(getattr(one, "weights", None))]
+
+
+def _code_of(kind: type) -> str:
+    """Digest of the single files that a class and its bases stand in; empty where they all come from packages."""
+    modules = (sys.modules.get(one.__module__) for one in kind.__mro__ if one.__module__.startswith(f"{files.__name__}."))
+    return "".join(_code(one) for one in modules if one is not None)
+
+
+@functools.cache
+def _code(module: ModuleType) -> str:
+    """Digest of a module's file, taken once: what was imported stays, whatever becomes of the file."""
+    return hashlib.blake2b(Path(str(module.__file__)).read_bytes(), digest_size=16).hexdigest()
 
 
 def mark(parts: Iterable[str]) -> bytes:

@@ -192,23 +192,44 @@ def claimed(folder: Path) -> Iterator[None]:
 
     Raises:
         ConfigError: another evaluation is running there.
-        MachineError: the folder cannot be made.
+        MachineError: the folder cannot be made, or its disk is full.
     """
     try:
         (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MachineError(f"The folder {folder} cannot be made ({error.strerror}). Give another with --out.") from error
-    claim = sqlite3.connect(folder / FOLDER / ".claim", timeout=0, isolation_level=None)
+    claim = _claim(folder)
     try:
-        try:
-            claim.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            raise ConfigError(
-                f"Another process is evaluating into {folder}. Wait until it ends, or give another folder with --out."
-            ) from error
         yield
     finally:
         claim.close()
+
+
+def _claim(folder: Path) -> sqlite3.Connection:
+    """A connection that holds the folder's claim; a claim's file that is none is made anew, as nobody can hold it."""
+    file = folder / FOLDER / ".claim"
+    for last in (False, True):
+        with _explained(folder):
+            claim = sqlite3.connect(file, timeout=0, isolation_level=None)
+            try:
+                claim.execute("BEGIN EXCLUSIVE")
+            except sqlite3.DatabaseError as error:
+                claim.close()
+                if _is_held(error):
+                    raise ConfigError(
+                        f"Another process is evaluating into {folder}. Wait until it ends, or give another folder with --out."
+                    ) from error
+                if last or isinstance(error, sqlite3.OperationalError):
+                    raise
+                file.unlink(missing_ok=True)
+            else:
+                return claim
+    raise AssertionError("the second try returns or raises")
+
+
+def _is_held(error: sqlite3.Error) -> bool:
+    """Whether another process has what was asked for."""
+    return "locked" in str(error) or "busy" in str(error)
 
 
 def prepare(folder: Path) -> None:
@@ -311,7 +332,7 @@ def _explained(folder: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         place, text = folder / FOLDER, str(error)
-        if "locked" in text:
+        if _is_held(error):
             raise ConfigError(f"Another process is writing to the store in {place}. Wait until it ends.") from error
         if any(word in text for word in ("full", "readonly", "unable to open", "disk I/O")):
             raise MachineError(f"The store in {place} cannot be written ({text}). Make room, or give another --out.") from error
