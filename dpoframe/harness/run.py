@@ -63,10 +63,10 @@ def run_suite(
         MachineError: The folder or the disk does not allow it.
     """
     cut = suite if limit is None else suite.limited(limit)
+    limit = None if limit is None or cut.digest() == suite.digest() else limit
     if cut.runs_itself:
         whole = _foreign(subject, cut, out, base, progress, ranks)
         return whole if limit is None else replace(whole, complete=False, limit=limit)
-    limit = None if limit is None or cut.digest() == suite.digest() else limit
     base, folder = base or subject, EvalFolder(out)
     with claimed(out) if ranks.first else contextlib.nullcontext():
         if ranks.first:

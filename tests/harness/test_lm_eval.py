@@ -178,6 +178,25 @@ def test_settings_reach_the_task(stub: Any, plugins: PluginHost, subject: Subjec
     assert suite.digest() != load_suite("lm_eval:mini", plugins).digest()
 
 
+@pytest.mark.filterwarnings("ignore:The metric odd of mini is left out:RuntimeWarning")
+def test_a_limit_is_told_everywhere(stub: Any, plugins: PluginHost, subject: Subject, tmp_path: Path) -> None:
+    """Result, results.json and manifest.json say alike that a limit left documents out, also when nothing is asked again."""
+    suite = load_suite("lm_eval:mini", plugins)
+    for calls in (1, 1):
+        result = run_suite(subject, suite, tmp_path / "out", limit=2)
+        written, about = (EvalFolder(tmp_path / "out").document(name) for name in ("results.json", "manifest.json"))
+        assert (result.complete, written["complete"]) == (False, False)
+        assert (result.limit, about["limit"], about["prompts"]) == (2, 2, 2)
+        assert written["suite_digest"] == about["suite_digest"] == suite.limited(2).digest()
+        assert len(stub.CALLS) == calls
+    assert run_suite(subject, suite, tmp_path / "out").complete
+    own = load_suite("lm_eval:mini", plugins, ["lm_eval.limit=2"])
+    for limit in (None, 3):  # what the suite itself asks for is whole
+        result = run_suite(subject, own, tmp_path / "own", limit=limit)
+        assert (result.complete, result.limit) == (True, None)
+        assert EvalFolder(tmp_path / "own").document("results.json")["complete"] is True
+
+
 @pytest.mark.usefixtures("stub")
 def test_unknown_task(plugins: PluginHost, subject: Subject, tmp_path: Path) -> None:
     """What lm-evaluation-harness raises is one clear error that names the task."""

@@ -63,7 +63,9 @@ def test_results_by_the_contract(suite_file: Path, plugins: PluginHost, subject:
     """results.json has exactly the keys that other programs rely on, and its figures follow from the stored samples."""
     result = run_suite(subject, load_suite(suite_file, plugins), tmp_path / "out")
     written = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert set(written) == {"suite", "model", "digest", "metrics", "complete"}
+    assert set(written) == {"suite", "suite_version", "suite_digest", "model", "digest", "metrics", "complete"}
+    about = EvalFolder(tmp_path / "out").document("manifest.json")
+    assert (written["suite_version"], written["suite_digest"]) == ("1", about["suite_digest"])
     assert written["complete"] is True
     assert set(written["metrics"]["finished"]) == {"value", "ci_low", "ci_high", "stderr", "n", "unscored"}
     rows = EvalFolder(tmp_path / "out").samples()

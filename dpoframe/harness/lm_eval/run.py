@@ -51,13 +51,23 @@ class Told(Backend):
 
 @dataclass(frozen=True)
 class Documents(Suite):
-    """The documents of a task as a suite, under the digest of the suite that asked for them."""
+    """The documents of a task as a suite, under the digest of the suite that asked for them.
+
+    Attributes:
+        origin: Digest of that suite, before it was cut to a limit.
+        asked: Digest of what was asked.
+    """
 
     origin: str = ""
+    asked: str = ""
 
     def digest(self) -> str:
         """The asking suite's: what the documents hold follows from it."""
         return self.origin
+
+    def limited(self, count: int) -> Documents:
+        """All documents: lm-evaluation-harness has cut them already. It is another suite by its digest."""
+        return replace(self, origin=self.asked)
 
 
 def evaluate(suite: LmEvalSuite, subject: Subject, out: Path, base: Subject, progress: Progress | None) -> SuiteResult:
@@ -71,7 +81,7 @@ def evaluate(suite: LmEvalSuite, subject: Subject, out: Path, base: Subject, pro
     told("generate", 0, 1)
     results = _simple_evaluate(suite, subject)
     told("generate", 1, 1)
-    return run_suite(subject, documents(suite, results), out, base=base, progress=silent)
+    return run_suite(subject, documents(suite, results), out, base=base, progress=silent, limit=suite.cut)
 
 
 def _kept(suite: LmEvalSuite, subject: Subject, base: Subject, out: Path) -> SuiteResult | None:
@@ -84,16 +94,19 @@ def _kept(suite: LmEvalSuite, subject: Subject, base: Subject, out: Path) -> Sui
         about, found = folder.document("manifest.json"), folder.document("results.json")
     except DataError:
         return None
-    asked = (suite.digest(), subject.digest, base.digest)
-    if not found["complete"] or asked != (about["suite_digest"], about["model_digest"], about["base_digest"]):
+    asked = (suite.digest(), subject.digest, base.digest, suite.cut)
+    if asked != (about["suite_digest"], about["model_digest"], about["base_digest"], about["limit"]):
+        return None
+    # With a limit it is never complete; what was asked is there all the same where every figure is.
+    if not found["complete"] and (suite.cut is None or not all(one["n"] for one in found["metrics"].values())):
         return None
     metrics = {}
     for name, one in found["metrics"].items():
         value, low, high, error = (
             math.nan if one[part] is None else float(one[part]) for part in ("value", "ci_low", "ci_high", "stderr")
         )
-        metrics[name] = Metric(name, Interval(value, low, high, error, int(one["n"])), int(one["unscored"]))
-    return SuiteResult(suite.name, subject.name, out, metrics, complete=True)
+        metrics[name] = Metric(name, Interval(value, low, high, error, int(one["n"])), int(one["unscored"]), one.get("reason", ""))
+    return SuiteResult(suite.name, subject.name, out, metrics, bool(found["complete"]), suite.cut)
 
 
 def documents(suite: LmEvalSuite, results: Mapping[str, Any]) -> Suite:
@@ -129,7 +142,8 @@ def documents(suite: LmEvalSuite, results: Mapping[str, Any]) -> Suite:
         evaluators=tuple(evaluators),
         backend=Told(samples, suite.digest(), suite.settings()),
         source=suite.source,
-        origin=suite.digest(),
+        origin=suite.uncut or suite.digest(),
+        asked=suite.digest(),
     )
 
 

@@ -31,9 +31,17 @@ VALUES = "metrics"
 
 @dataclass(frozen=True)
 class LmEvalSuite(Suite):
-    """Runs one task, or a group of tasks; a group's figure is the mean over all its documents."""
+    """Runs one task, or a group of tasks; a group's figure is the mean over all its documents.
+
+    Attributes:
+        task: What is asked for.
+        cut: Documents of each task that `limited` left; None where it left all that the suite's own keys ask for.
+        uncut: Digest of the suite before that.
+    """
 
     task: LmEvalKeys = field(default_factory=lambda: LmEvalKeys(""))
+    cut: int | None = None
+    uncut: str = ""
 
     @property
     def runs_itself(self) -> bool:
@@ -53,7 +61,9 @@ class LmEvalSuite(Suite):
     def limited(self, count: int) -> LmEvalSuite:
         """The first `count` documents of each task."""
         kept = count if self.task.limit is None else min(count, self.task.limit)
-        return replace(self, task=replace(self.task, limit=kept))
+        if kept == self.task.limit:
+            return self
+        return replace(self, task=replace(self.task, limit=kept), cut=kept, uncut=self.uncut or self.digest())
 
     def digest(self) -> str:
         """Digest of the task's name and settings and of lm-evaluation-harness's version, which fixes what the task asks."""

@@ -57,6 +57,8 @@ def results(about: Mapping[str, object], figures: Figures, *, limited: bool) -> 
     """The content of results.json, by the contract of the run folder; results of a limited suite are never complete."""
     return {
         "suite": about["suite"],
+        "suite_version": about["suite_version"],
+        "suite_digest": about["suite_digest"],
         "model": about["model"],
         "digest": about["digest"],
         "metrics": {name: _plain(metric) for name, metric in figures.metrics.items()},
