@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dpoframe.errors import ConfigError
+from dpoframe.errors import ConfigError, DpoframeError
 
 if TYPE_CHECKING:
     import torch
@@ -115,13 +115,20 @@ def _fabric(devices: int, nodes: int) -> Any:
 
 
 def _wait() -> None:
-    """A barrier that a signal can interrupt: a blocked collective would not let Python's handlers run."""
+    """A barrier that a signal can interrupt: a blocked collective would not let Python's handlers run.
+
+    Raises:
+        DpoframeError: another process has ended, and so never comes here.
+    """
     import torch.distributed as dist
 
-    work: Any = dist.barrier(async_op=True)
-    while not work.is_completed():
-        time.sleep(_POLL)
-    work.wait()
+    try:
+        work: Any = dist.barrier(async_op=True)
+        while not work.is_completed():
+            time.sleep(_POLL)
+        work.wait()
+    except RuntimeError as error:  # gloo's, of a closed connection
+        raise DpoframeError("Another process of this evaluation has ended, and this one ends with it. It said why.") from error
 
 
 def _end() -> None:

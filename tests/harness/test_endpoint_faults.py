@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from dpoframe.errors import MachineError
+from dpoframe.errors import ConfigError, MachineError
 from dpoframe.harness import Subject
 from dpoframe.harness.backends import Endpoint
 from dpoframe.harness.backends import client as client_module
@@ -44,9 +44,10 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[Any]
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
-                self.send_response(200)
-                self.end_headers()
                 try:
+                    if write is not dripping_headers:
+                        self.send_response(200 if write is not refusing else 400)
+                        self.end_headers()
                     write(self.wfile)
                 except OSError:
                     """The asker has gone."""
@@ -73,11 +74,33 @@ def dripping(file: Any) -> None:
         threading.Event().wait(0.05)
 
 
-def test_an_answer_that_drips(served: Callable[..., str], subject: Subject) -> None:
+def dripping_headers(file: Any) -> None:
+    """The same in a header's line."""
+    file.write(b"HTTP/1.0 200 OK\r\nX: ")
+    dripping(file)
+
+
+def refusing(file: Any) -> None:
+    """An error that drips."""
+    file.write(b"wrong")
+    dripping(file)
+
+
+@pytest.mark.parametrize("write", [dripping, dripping_headers])
+def test_an_answer_that_drips(write: Callable[[Any], None], served: Callable[..., str], subject: Subject) -> None:
     """One try ends at its timeout, however often a byte comes."""
     start = time.monotonic()
     with pytest.raises(MachineError, match=r"not whole after 0\.4 s"):
-        list(Endpoint(served(dripping), "m", timeout=0.4, retries=0).answers(subject, [Request("a", "ask", 1)]))
+        list(Endpoint(served(write), "m", timeout=0.4, retries=0).answers(subject, [Request("a", "ask", 1)]))
+    assert time.monotonic() - start < 20
+
+
+def test_an_error_that_drips(served: Callable[..., str], subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an endpoint says of an error is told as far as it came in a while."""
+    monkeypatch.setattr(client_module, "_ERROR_PATIENCE", 0.3)
+    start = time.monotonic()
+    with pytest.raises(ConfigError, match=r"\(400\): wrong"):
+        list(Endpoint(served(refusing), "m").answers(subject, [Request("a", "ask", 1)]))
     assert time.monotonic() - start < 20
 
 

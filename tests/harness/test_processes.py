@@ -19,7 +19,7 @@ from dpoframe.errors import ConfigError
 from dpoframe.harness import Subject, load_suite, run_suite
 from dpoframe.harness.evaluate import evaluate
 from dpoframe.harness.sharding import Ranks, launched
-from dpoframe.harness.storage.store import file_of, opened
+from dpoframe.harness.storage.store import claimed, file_of, opened
 from dpoframe.plugins import host
 
 HERE = Path(__file__).parent
@@ -71,7 +71,7 @@ def test_ranks_share_the_plan(count: int, suite_of_grouped: Path, tmp_path: Path
     models = [(made(), made(1)) for _ in range(count)]
 
     def work(rank: int) -> Any:
-        ranks = Ranks(rank, count, lambda: meeting.wait(60))  # type: ignore[arg-type, return-value]
+        ranks = Ranks(rank, count, lambda: meeting.wait(60))  # type: ignore[arg-type]
         subject, base = models[rank]
         return run_suite(subject, suite, tmp_path / "many", base=base, ranks=ranks)
 
@@ -103,6 +103,16 @@ def test_two_processes_write_what_one_writes(model: Path, suite_of_grouped: Path
     assert contents(tmp_path / "two" / "grouped") == contents(tmp_path / "one" / "grouped")
     assert json.loads(out)["suites"][0]["complete"] is True
     assert all(file_of(tmp_path / "two" / "grouped", rank).is_file() for rank in (0, 1))
+
+
+def test_two_processes_and_a_claimed_folder(model: Path, suite_of_grouped: Path, tmp_path: Path) -> None:
+    """The first process says why nothing can be done; the second ends with it and has no error of its own to report."""
+    with claimed(tmp_path / "two" / "grouped"):
+        process = started(tmp_path, str(model), str(suite_of_grouped), "--out", "two", "--devices", "2")
+        _, err = process.communicate(timeout=200)
+    assert process.returncode == 2, err
+    assert "Another process is evaluating into" in err
+    assert not any(part in err for part in ("internal", "Traceback", "Connection closed"))
 
 
 @pytest.mark.slow

@@ -5,8 +5,10 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import queue
 import random
 import socket
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -23,6 +25,9 @@ _AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _LONGEST_PAUSE = 60.0
 _LARGEST = 32 * 2**20
 _AT_ONCE = 2**16
+_GRACE = 0.5
+_LONGEST_ERROR = 4096
+_ERROR_PATIENCE = 10.0
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -97,6 +102,25 @@ class Client:
         )
 
     def _once(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """One try, which takes no longer than it may: a look-up of names, or headers that drip, know no timeout of their own."""
+        done: queue.SimpleQueue[tuple[dict[str, Any], BaseException | None]] = queue.SimpleQueue()
+
+        def ask() -> None:
+            try:
+                done.put((self._exchange(path, body), None))
+            except BaseException as error:  # told in the asker's thread
+                done.put(({}, error))
+
+        threading.Thread(target=ask, daemon=True).start()
+        try:
+            found, error = done.get(timeout=self.timeout + _GRACE)
+        except queue.Empty:
+            raise TimeoutError(f"the answer was not whole after {self.timeout:g} s") from None
+        if error is not None:
+            raise error
+        return found
+
+    def _exchange(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {self.key}"} if self.key else {})}
         end = time.monotonic() + self.timeout
         request = urllib.request.Request(f"{self.url.rstrip('/')}/{path}", json.dumps(body).encode(), headers, method="POST")
@@ -137,7 +161,7 @@ class Client:
         """What the endpoint says of an error, in one line."""
         try:
             with error:  # it holds the connection
-                text = error.read(4096).decode("utf-8", "replace")
+                text = _beginning(error.fp).decode("utf-8", "replace")
         except (OSError, http.client.HTTPException):
             text = ""
         try:
@@ -149,3 +173,11 @@ class Client:
 
     def _plain(self, text: str) -> str:
         return text.replace(self.key, "***") if self.key else text
+
+
+def _beginning(stream: Any) -> bytes:
+    """The first of what an error says, as much as comes in a while."""
+    content, end = b"", time.monotonic() + _ERROR_PATIENCE
+    while len(content) < _LONGEST_ERROR and time.monotonic() < end and (piece := stream.read1(_LONGEST_ERROR)):
+        content += piece
+    return content
