@@ -95,8 +95,16 @@ def shown(found: Sequence[SuiteResult]) -> RenderableType:
             parts.append(Text(f"Partial: only the first {one.limit} prompts and pairs were asked for.", style="yellow"))
         elif not one.complete:
             parts.append(
-                Text("Incomplete: a figure has no samples, or some are to be asked again. Reasons: scores.jsonl.", style="yellow")
+                Text(
+                    "Incomplete: a figure has no samples, or some are to be asked again. Reasons of samples: scores.jsonl.",
+                    style="yellow",
+                )
             )
+        parts += [
+            Text(output.escaped(f"{name}: {metric.reason}"), style="yellow")
+            for name, metric in one.metrics.items()
+            if metric.reason
+        ]
         parts.append(Text(output.escaped(f"{one.folder}\n"), style="dim"))
     return Group(*parts)
 
