@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpoframe.config.recipe import Recipe
-from dpoframe.errors import ConfigError, Fault, suggestion
+from dpoframe.errors import ConfigError, DataError, Fault, suggestion
 from dpoframe.harness import BASE, Comparison, Progress, Subject, Suite, compare, load_suite, report, run_suite
 from dpoframe.harness.subject import silent
 from dpoframe.harness.suites.loading import require_one_name
@@ -64,7 +64,13 @@ class Alignment:
     def final(self) -> Mapping[str, Any]:
         """The last value of each training metric, and `eval/<suite>.<metric>` of the aligned model."""
         measured = {f"eval/{one.suite}.{row.metric}": row.after.value for one in self.comparisons for row in one.differences}
-        return {**self.fit.final, **measured}
+        alone = {
+            f"eval/{one.suite}.{metric}": one.figures[metric]["value"]
+            for one in self.comparisons
+            for metric in one.left_out
+            if (one.figures.get(metric) or {}).get("value") is not None
+        }
+        return {**self.fit.final, **measured, **alone}
 
 
 def align(
@@ -234,7 +240,10 @@ def _stored(suites: Sequence[Suite], out: Path) -> tuple[Comparison, ...]:
         places = (out / BASE / "eval" / suite.name, out / "eval" / suite.name)
         if not all((place / "results.json").is_file() for place in places):
             return ()
-        comparison = compare(*places)
+        try:
+            comparison = compare(*places)
+        except DataError:
+            return ()
         if comparison.after["suite_digest"] != suite.digest():
             return ()
         found.append(comparison)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpoframe.errors import ConfigError, Fault
+from dpoframe.harness.comparison.comparable import OF_THE_BASE
 from dpoframe.harness.opening import Opening, find, split
 from dpoframe.harness.phases.laying import RIVAL
 from dpoframe.harness.result import SuiteResult
@@ -87,6 +89,8 @@ class _Job:
         """Evaluates the model on one suite, after the base where its answers are asked for and to be had."""
         name = folder_name(suite, self.limit)
         base = self.base() if _reads_base(suite) else None
+        if self.before is None and not self.found.base and self.ranks.first:
+            _tell_of_itself(self.found.name, suite)
         rivals = None
         if base is not None and any(one.spec.needs == RIVAL for one in suite.evaluators):
             rivals = self._evaluations_of_base(out) / name
@@ -118,6 +122,13 @@ class _Job:
 def _reads_base(suite: Suite) -> bool:
     """Whether some evaluator compares with the model before training."""
     return suite.runs_itself or any(one.spec.needs != "response" for one in suite.evaluators)
+
+
+def _tell_of_itself(model: str, suite: Suite) -> None:
+    """Warns that what an evaluator holds against a base is held against the model itself, where some evaluator does."""
+    if relative := [one.spec.id for one in suite.evaluators if one.spec.needs in OF_THE_BASE]:
+        told = f"No base is known of {model}, so preference and KL figures compare the model with itself"
+        warnings.warn(f"{told} ({', '.join(relative)}): name one with --base.", RuntimeWarning, stacklevel=3)
 
 
 def _require_distinct(suites: Sequence[Suite]) -> None:

@@ -168,7 +168,7 @@ def test_notes_what_a_reader_should_know(evaluation: EvaluationWriter, tmp_path:
     after = evaluation(tmp_path / "b", {"right": flags("10")}, model_digest="w", base_digest="other")
     for folder in (before, after):
         about = json.loads((folder / "manifest.json").read_text())
-        about["evaluators"]["right"]["needs"] = "pair"
+        about["evaluators"]["right"]["needs"] = "base_logp"
         (folder / "manifest.json").write_text(json.dumps(about))
     told = " ".join(compare(before, after).notes)
     for part in ("same weights", "torch 2.12.0 against 2.13.0", "a base of its own"):

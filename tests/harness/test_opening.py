@@ -95,6 +95,13 @@ def test_exported_folder_alone(plugins: PluginHost, suite_file: Path, tmp_path: 
     assert result.complete
 
 
+def test_a_model_that_is_its_own_base_is_told(texts: PluginHost, suite_file: Path, tmp_path: Path) -> None:
+    """Of a model without a known base, preference and KL figures say nothing; whoever names none is told which those are."""
+    with pytest.warns(RuntimeWarning, match=r"itself \(base_logp, preference_accuracy, reward_margin\): name one with --base"):
+        evaluate("someone/model", [suite_file], plugins=texts, out=tmp_path / "out")
+    evaluate("someone/model", [suite_file], plugins=texts, out=tmp_path / "out", base="someone/else")
+
+
 def test_another_base(plugins: PluginHost, suite_file: Path, tmp_path: Path) -> None:
     """`base` names the model to compare with; against itself every margin is 0."""
     run = trained(ToyModality(), tmp_path / "run")

@@ -277,7 +277,7 @@ def test_a_win_rate_is_held_against_one_half(run: Path) -> None:
                 content["metrics"]["judge"] = {"value": 0.7, "ci_low": 0.6, "ci_high": 0.8, "stderr": 0.05, "n": n, "unscored": 0}
             file.write_text(json.dumps(content))
         scores = [json.loads(line) for line in (run / place / "scores.jsonl").read_text().splitlines()]
-        kept = [one for one in scores if one["evaluator"] != "judge" or n]
+        kept = [one if one["evaluator"] != "judge" or n else {**one, "values": None} for one in scores]
         (run / place / "scores.jsonl").write_text("".join(json.dumps(one) + "\n" for one in kept))
     text = report(run).read_text()
     assert "Against the base&#39;s answers it wins 0.70 (0.60 to 0.80)." in text

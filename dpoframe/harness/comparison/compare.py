@@ -10,8 +10,9 @@ from typing import Any
 from dpoframe.config.secrets import masked
 from dpoframe.errors import DpoframeError
 from dpoframe.evaluator import Evaluator
-from dpoframe.harness.comparison.comparable import MANIFEST_KEYS, remarks, require_comparable, required, unfinished
+from dpoframe.harness.comparison.comparable import MANIFEST_KEYS, left_out, remarks, require_comparable, required, unfinished
 from dpoframe.harness.comparison.difference import Difference, Verdict, aggregate_differences, corrected, mean_difference, value
+from dpoframe.harness.comparison.verdicts import verdicts_of
 from dpoframe.harness.storage.folder import EvalFolder, Row, Score
 
 __all__ = ["Comparison", "Difference", "SideBySide", "Verdict", "compare"]
@@ -39,6 +40,8 @@ class Comparison:
         differences: One a metric that both have, in the order of the suite.
         answers: Each prompt with both answers.
         figures: The aligned model's own figures, as its results.json has them, by metric.
+        figures_before: The base's.
+        left_out: By metric, why figures that both have no difference: the base, or the answers, that each was held against.
         notes: What a reader should know: figures that are left out and why, other versions, other bases.
         unfinished: Which side is no finished evaluation, and why; empty where both are.
     """
@@ -49,6 +52,8 @@ class Comparison:
     differences: tuple[Difference, ...]
     answers: tuple[SideBySide, ...]
     figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    figures_before: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     unfinished: str = ""
 
@@ -82,17 +87,19 @@ def compare(before: Path, after: Path, evaluators: Sequence[Evaluator] = ()) -> 
             manifest names where empty. Where they cannot be had such differences are left out, with a note.
 
     Raises:
-        DataError: One has no results, or they are of different suites, versions, prompts, settings or evaluators.
+        DataError: One has no results or lacks verdicts, or they are of different suites, versions, prompts, settings or
+            evaluators.
     """
     old, new = EvalFolder(before), EvalFolder(after)
     about, about_new = (required(one, "manifest.json", *MANIFEST_KEYS) for one in (old, new))
     results, results_new = (required(one, "results.json", "metrics") for one in (old, new))
     require_comparable(before, after, about, about_new)
-    scores, scores_new = _by_evaluator(old.scores()), _by_evaluator(new.scores())
-    notes = list(remarks(about, about_new))
-    forming = _Forming.of(about_new, evaluators, notes)
+    scores, scores_new = verdicts_of(old, about), verdicts_of(new, about_new)
+    notes, left = list(remarks(about, about_new)), left_out(about, about_new)
+    notes += (f"{metric} has no difference: {why}" for metric, why in _told(about_new, left))
+    forming = _Forming.of(about_new, evaluators, notes, left)
     differences = [one for name, spec in _in_order(about_new) for one in forming.of_evaluator(name, spec, scores, scores_new)]
-    late = ((before, unfinished(results, about)), (after, unfinished(results_new, about_new)))
+    late = ((before, unfinished(results, about, scores)), (after, unfinished(results_new, about_new, scores_new)))
     return Comparison(
         suite=about_new["suite"],
         before=about,
@@ -100,6 +107,8 @@ def compare(before: Path, after: Path, evaluators: Sequence[Evaluator] = ()) -> 
         differences=corrected(differences),
         answers=tuple(_side_by_side(old, new, _read_first(about_new), scores, scores_new)),
         figures=results_new["metrics"],
+        figures_before=results["metrics"],
+        left_out=left,
         notes=tuple(dict.fromkeys(notes)),
         unfinished="; ".join(f"{place}: {why}" for place, why in late if why),
     )
@@ -111,11 +120,14 @@ class _Forming:
 
     evaluators: Mapping[str, Evaluator]
     notes: list[str]
+    left_out: Mapping[str, str]
 
     @classmethod
-    def of(cls, about: Mapping[str, Any], given: Sequence[Evaluator], notes: list[str]) -> _Forming:
+    def of(cls, about: Mapping[str, Any], given: Sequence[Evaluator], notes: list[str], left_out: Mapping[str, str]) -> _Forming:
         """With the evaluators that are needed, loaded where they are not given."""
-        needed = {name: spec for name, spec in about["evaluators"].items() if spec.get("aggregates")}
+        needed = {
+            name: spec for name, spec in about["evaluators"].items() if set(spec.get("aggregates") or ()).difference(left_out)
+        }
         if needed and not given:
             given = _loaded(str(about.get("suite_source") or about["suite"]), notes)
         known = {one.spec.id: one for one in given if one.spec.id in needed and _is(one, needed[one.spec.id])}
@@ -125,12 +137,14 @@ class _Forming:
                 f"The difference of {', '.join(left)} is left out: it takes the evaluator as it was, which the suite "
                 f"{about.get('suite_source') or about['suite']} does not give here. Compare where the suite can be loaded."
             )
-        return cls(known, notes)
+        return cls(known, notes, left_out)
 
     def of_evaluator(
         self, name: str, spec: Mapping[str, Any], scores: Mapping[str, Mapping[str, Score]], new: Mapping[str, Mapping[str, Score]]
     ) -> Iterator[Difference]:
         """One evaluator's differences in the order of its metrics."""
+        if not set(spec["metrics"]).difference(self.left_out):
+            return
         mine, other = scores.get(name, {}), new.get(name, {})
         aggregates = self._aggregates(name, spec, mine, other)
         for metric, scale in spec["metrics"].items():
@@ -170,7 +184,10 @@ def _loaded(source: str, notes: list[str]) -> Sequence[Evaluator]:
 
 def _is(evaluator: Evaluator, spec: Mapping[str, Any]) -> bool:
     """Whether an evaluator is the one the manifest describes."""
-    return evaluator.spec.version == spec["version"] and spec.get("arguments") in (None, masked(repr(evaluator)))
+    assets = sorted((one.name, one.digest) for one in evaluator.spec.assets)
+    known = [(one["name"], one["digest"]) for one in spec["assets"]] if "assets" in spec else assets
+    alike = evaluator.spec.version == spec["version"] and sorted(known) == assets
+    return alike and spec.get("arguments") in (None, masked(repr(evaluator)))
 
 
 def _in_order(about: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -178,11 +195,12 @@ def _in_order(about: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     return [(name, about["evaluators"][name]) for name in about["order"]]
 
 
-def _by_evaluator(scores: list[Score]) -> dict[str, dict[str, Score]]:
-    found: dict[str, dict[str, Score]] = {}
-    for one in scores:
-        found.setdefault(one.evaluator, {})[one.id] = one
-    return found
+def _told(about: Mapping[str, Any], left: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The metrics that a reader is told of as left out: the primary one of each evaluator, which stands for the others."""
+    for name, spec in _in_order(about):
+        primary = spec.get("primary", name)
+        if primary in left:
+            yield primary, left[primary]
 
 
 def _read_first(about: Mapping[str, Any]) -> dict[str, str]:

@@ -8,12 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dpoframe.errors import ConfigError, Fault, suggestion
+from dpoframe.harness.comparison.comparable import OF_THE_BASE
 from dpoframe.harness.comparison.compare import Comparison
 from dpoframe.harness.comparison.difference import Difference
 from dpoframe.harness.comparison.matching import require_finished
+from dpoframe.harness.comparison.verdicts import asked
 from dpoframe.harness.gates.gate_file import Direction, Gate, GateRow
 from dpoframe.harness.gates.trial import Finding, Trial, Verdict, judged_together
 from dpoframe.harness.stats import Interval, from_interval
+
+MANY = 0.05
+"""The share of unscored samples above which a row that does not bound them says so."""
 
 EXIT_CODES: Mapping[Verdict, int] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 2}
 
@@ -134,6 +139,8 @@ def _case(row: GateRow, where: str, comparisons: Sequence[Comparison], faults: l
         return None
     direction, fault = _direction(row, scale, where)
     difference = next((one for one in comparison.differences if one.metric == row.metric), None)
+    if fault is None and (why := _unlike(row, comparison)):
+        fault = Fault(where, f"there is no difference of {row.metric} to judge: {why}")
     if fault is None and row.compares and difference is None and row.metric in _aggregates(comparison):
         fault = Fault(where, f"there is no difference of {row.metric} to judge.", " ".join(comparison.notes))
     if fault is not None:
@@ -151,6 +158,18 @@ def _direction(row: GateRow, scale: Mapping[str, Any], where: str) -> tuple[Dire
         told = f"{row.metric} is better neither when higher nor when lower."
         return "higher", Fault(where, told, "Say `direction: higher` or `direction: lower`, or bound it by at_least and at_most.")
     return row.direction or own or "higher", None
+
+
+def _unlike(row: GateRow, comparison: Comparison) -> str:
+    """Why a row on a metric that was held against unlike things cannot be judged; empty where it can.
+
+    The aligned model's own figure may be bounded, but not where it was held against itself while the other was not.
+    """
+    why = comparison.left_out.get(row.metric, "")
+    about, bounded = comparison.after, row.at_least is not None or row.at_most is not None
+    spec = next(spec for spec in about["evaluators"].values() if row.metric in spec["metrics"])
+    itself = spec.get("needs") in OF_THE_BASE and about.get("base_digest") == about.get("model_digest")
+    return why if row.compares or (bounded and itself) else ""
 
 
 def _aggregates(comparison: Comparison) -> set[str]:
@@ -185,16 +204,32 @@ def _counts(case: _Case) -> Iterator[Finding]:
     """What the row says of numbers of samples, and of evidence that is missing."""
     row, unscored = case.row, _unscored(case)
     if row.max_unscored is not None:
-        asked = _asked(case.comparison, row.metric)
-        most = row.max_unscored if row.max_unscored >= 1 or row.max_unscored == 0 else row.max_unscored * asked
+        count = _asked(case.comparison, row.metric)
+        most = row.max_unscored if row.max_unscored >= 1 or row.max_unscored == 0 else row.max_unscored * count
         verdict: Verdict = "FAIL" if unscored > most else "PASS"
-        yield Finding(verdict, f"{unscored} of {asked} samples are unscored; {row.max_unscored:g} may be.")
+        yield Finding(verdict, f"{unscored} of {count} samples are unscored; {row.max_unscored:g} may be.")
     if row.compares and case.difference is None:
         yield Finding("INCONCLUSIVE", "No sample was scored in both evaluations.")
     if (row.at_least is not None or row.at_most is not None) and case.figure is None:
         yield Finding("INCONCLUSIVE", "The aligned model has no figure: no sample was scored.")
+    if row.max_unscored is None and (told := _unbounded(case)):
+        yield Finding("PASS", told)
     if row.min_n is not None and _n(case) < row.min_n:
         yield Finding("INCONCLUSIVE", f"{_n(case)} prompts, fewer than the {row.min_n} that the gate asks for.")
+
+
+def _unbounded(case: _Case) -> str:
+    """What a row that bounds no unscored samples should say of them: that they are many, or not as many in both runs."""
+    comparison, metric = case.comparison, case.row.metric
+    count = _asked(comparison, metric)
+    before, after = (
+        int((figures.get(metric) or {}).get("unscored") or 0) for figures in (comparison.figures_before, comparison.figures)
+    )
+    compares = case.row.compares and case.difference is not None
+    if _unscored(case) <= MANY * count and not (compares and before != after):
+        return ""
+    apart = f" ({before} before, {after} after)" if compares else ""
+    return f"{_unscored(case)} of {count} samples are unscored{apart}, which this row does not bound: give max_unscored."
 
 
 def _judged(case: _Case, together: Mapping[Trial, Finding], holm: bool) -> Judged:
@@ -240,8 +275,7 @@ def _unscored(case: _Case) -> int:
 def _asked(comparison: Comparison, metric: str) -> int:
     """Samples that the metric's evaluator was to read."""
     about = comparison.after
-    spec = next(spec for spec in about["evaluators"].values() if metric in spec["metrics"])
-    return int(about["pairs"] if spec["needs"] == "pair" else about["prompts"] * about["samples"])
+    return asked(about, next(spec for spec in about["evaluators"].values() if metric in spec["metrics"]))
 
 
 def _lost(case: _Case) -> tuple[str, ...]:

@@ -112,7 +112,10 @@ class Suite:
             "generation": dict(self.generation),
             "samples": self.samples,
             "seed": self.seed,
-            "evaluators": [[one.spec.id, one.spec.version, repr(one)] for one in self.evaluators],
+            "evaluators": [
+                [one.spec.id, one.spec.version, repr(one), sorted([asset.name, asset.digest] for asset in one.spec.assets)]
+                for one in self.evaluators
+            ],
             "framing": self.framing.digest(),
             "backend": self.backend.described(),
         }
