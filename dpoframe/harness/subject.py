@@ -58,16 +58,20 @@ class Subject:
         """Digest of weights and of what else decides scores and answers, taken when first asked for.
 
         That is the modality's fingerprint (tokenizer, template, dtype), the model's configuration and its adapters'
-        (a rotary base or a LoRA scale stands in no weight), and the versions of the libraries.
+        (a rotary base or a LoRA scale stands in no weight), and the versions of the libraries. With the adapter off nothing
+        of it is counted: the base is the same before training, after it, and under another adapter.
         """
         import torch
 
         kind = type(self.modality)
         code = getattr(sys.modules.get(kind.__module__.split(".")[0]), "__version__", "")
         seen = hashlib.blake2b(json.dumps(self.modality.fingerprint(), sort_keys=True, default=str).encode(), digest_size=16)
-        seen.update(keys.digest(kind.__qualname__, code, self.adapter_off, versions(), _configured(self.model)).encode())
+        seen.update(
+            keys.digest(kind.__qualname__, code, self.adapter_off, versions(), _configured(self.model, self.adapter_off)).encode()
+        )
+        idle = _adapting(self.model) if self.adapter_off else frozenset()
         for name, tensor in sorted(self.model.state_dict().items()):
-            if not isinstance(tensor, torch.Tensor):
+            if name in idle or not isinstance(tensor, torch.Tensor):
                 continue
             plain = tensor.detach().cpu().contiguous()
             seen.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
@@ -157,9 +161,17 @@ class Subject:
         return move_data_to_device(batch, parameter.device)
 
 
-def _configured(model: Any) -> dict[str, Any]:
-    """The model's own configuration, and its adapters', as far as answers depend on it."""
-    adapters = getattr(model, "peft_config", None)
+def _adapting(model: nn.Module) -> frozenset[str]:
+    """Names of the weights that are the adapter's: those that train, and of a model that was loaded, those peft names so."""
+    prefix = getattr(getattr(model, "base_model", None), "prefix", None)
+    marks = (str(prefix), "modules_to_save.") if prefix and hasattr(model, "peft_config") else ()
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return frozenset(trained | {name for name in model.state_dict() if any(f".{mark}" in name for mark in marks)})
+
+
+def _configured(model: Any, adapter_off: bool = False) -> dict[str, Any]:
+    """The model's own configuration, and its adapters' where they are on, as far as answers depend on it."""
+    adapters = None if adapter_off else getattr(model, "peft_config", None)
     parts = {name: getattr(model, name, None) for name in ("config", "generation_config")}
     if isinstance(adapters, Mapping):
         parts |= {f"adapter {name}": one for name, one in adapters.items()}
