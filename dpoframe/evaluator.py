@@ -62,7 +62,8 @@ class EvaluatorSpec:
         primary: The metric to read first, of `metrics` or `aggregates`.
         assets: Files and models it relies on.
         aggregates: Scale of each figure that `aggregate` returns: figures over all samples that are no means.
-        limit: Seconds that one `score` may take, and one `aggregate`; it is stopped then: the sample is unscored, the figure unknown.
+        limit: Seconds that one `score` or one `aggregate` may take; it is stopped then, and leaves the sample unscored or the
+            figure unknown.
     """
 
     id: str
