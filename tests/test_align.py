@@ -13,14 +13,15 @@ from typing import Any
 import pytest
 
 from dpoframe import Reporter, ReporterSession, RunInfo, hookimpl
-from dpoframe.align import align
+from dpoframe.align import Alignment, align
 from dpoframe.config import load_recipe
 from dpoframe.config.sections import Part
 from dpoframe.errors import CheckpointError, ConfigError, DataError, PluginError
-from dpoframe.harness import EvalFolder, report
+from dpoframe.harness import Comparison, EvalFolder, report
 from dpoframe.plugins import PluginHost, using
 from dpoframe.testing import toy
 from dpoframe.train.claim import claimed
+from dpoframe.train.fit import FitResult
 
 SUITE = """
 name: small
@@ -125,6 +126,27 @@ def test_a_finished_run_is_shown_again(tmp_path: Path, plugins: PluginHost, monk
     again = align(made, tmp_path / "run", resume=True, host=plugins)
     assert again.comparisons[0].differences == first.comparisons[0].differences
     assert (again.steps, again.status) == (first.steps, "finished")
+
+
+@pytest.mark.filterwarnings("ignore:.*chosen response is the:RuntimeWarning")
+def test_verdicts_that_were_lost_are_made_up_for(tmp_path: Path, plugins: PluginHost) -> None:
+    """A finished run whose verdicts were cut off is evaluated again as far as it takes, not shown with what is left."""
+    made = recipe(tmp_path)
+    first = align(made, tmp_path / "run", host=plugins)
+    file = tmp_path / "run" / "eval" / "small" / "scores.jsonl"
+    whole = file.read_text()
+    file.write_text(whole[: len(whole) // 2])
+    again = align(made, tmp_path / "run", resume=True, host=plugins)
+    assert file.read_text() == whole
+    assert again.comparisons[0].differences == first.comparisons[0].differences
+
+
+def test_figures_without_a_difference_are_final_too(tmp_path: Path) -> None:
+    """A win rate against the base's answers has no difference from one against references; the aligned model's own is told."""
+    fit = FitResult(tmp_path, 3, {"loss": 0.5})
+    figures: dict[str, dict[str, Any]] = {"win_rate": {"value": 0.625, "n": 8}, "win_rate/null": {"value": None, "n": 0}}
+    comparison = Comparison("small", {}, {}, (), (), figures, left_out=dict.fromkeys(figures, "unlike rivals"))
+    assert Alignment(fit, (comparison,)).final == {"loss": 0.5, "eval/small.win_rate": 0.625}
 
 
 def test_bad_suite_comes_before_weights(tmp_path: Path, plugins: PluginHost, monkeypatch: pytest.MonkeyPatch) -> None:
