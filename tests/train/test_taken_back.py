@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from lightning.pytorch.callbacks import Callback
 
-from dpoframe import CheckpointError, DpoframeError, MachineError, PluginError, TrainingError, hookimpl
+from dpoframe import CheckpointError, ConfigError, DpoframeError, PluginError, TrainingError, hookimpl
 from dpoframe.testing.toy import ToyModality
 from dpoframe.train.hooks import RunHooks
 
@@ -123,7 +123,7 @@ def test_a_resumed_run_is_never_taken_back(run: Any, host: Any, tmp_path: Path) 
 def test_a_file_that_cannot_be_written(run: Any, tmp_path: Path) -> None:
     """Where environment.json cannot be written there is no recipe.yaml either, and no run."""
     (tmp_path / "mine" / "environment.json" / "in the way").mkdir(parents=True)
-    with pytest.raises(MachineError, match=r"environment\.json could not be written"):
+    with pytest.raises(ConfigError, match=r"environment\.json is not a regular file"):
         run("mine")
     assert files(tmp_path / "mine") == ["environment.json", "environment.json/in the way"]
 
