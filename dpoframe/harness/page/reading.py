@@ -14,6 +14,7 @@ import yaml
 from dpoframe.errors import DataError
 from dpoframe.harness.comparison.comparable import unfinished
 from dpoframe.harness.comparison.compare import Comparison, compare
+from dpoframe.harness.comparison.verdicts import verdicts_of
 from dpoframe.harness.stats import Interval
 from dpoframe.harness.storage.folder import EvalFolder
 
@@ -245,7 +246,7 @@ def evaluation(path: Path, label: str, where: str) -> Evaluation:
     """One evaluation's manifest and figures; the model's own name is the label where none is given."""
     about = document(path, "manifest.json", "suite", "model", "order", "evaluators", "suite_digest")
     results = document(path, "results.json", "metrics")
-    late = unfinished(results, about)
+    late = unfinished(results, about, verdicts_of(EvalFolder(path), about))
     if about.get("limit") is not None:
         late = f"only the first {about['limit']} prompts and pairs were asked for (--limit)"
     return Evaluation(label or called(str(about["model"])), where, path, about, results["metrics"], late)
