@@ -1,0 +1,143 @@
+"""The noising processes whose reversal a denoiser learns: what it is shown, and what it should say."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from dpoframe import ConfigError
+
+if TYPE_CHECKING:
+    from dpoframe_diffusion.timesteps import TimestepSection
+
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
+_BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
+
+
+class Process(ABC):
+    """How a clean latent becomes a noisy one. All latents are (n, C, h, w), all times (n,)."""
+
+    @abstractmethod
+    def draw(self, generator: torch.Generator, section: TimestepSection) -> Tensor:
+        """A time, 0-dim, in the units of this process."""
+
+    @abstractmethod
+    def noisy(self, clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+        """What the denoiser is shown."""
+
+    @abstractmethod
+    def target(self, clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+        """What the denoiser should predict."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ddpm(Process):
+    """Denoising diffusion in discrete steps (Ho et al. 2020, arXiv 2006.11239): x_t = a x_0 + b e, a^2 + b^2 = 1.
+
+    Times are the numbers of steps, int64, from 0.
+
+    Attributes:
+        alphas_cumprod: (T,) a^2 of each step.
+        prediction: `epsilon`: the noise e; `v_prediction`: a e - b x_0 (Salimans and Ho 2022, arXiv 2202.00512);
+            `sample`: x_0.
+    """
+
+    alphas_cumprod: Tensor
+    prediction: str = "epsilon"
+
+    @classmethod
+    def from_scheduler(cls, config: Mapping[str, Any]) -> Ddpm:
+        """The process for which a scheduler of diffusers undoes the noise.
+
+        Args:
+            config: What `scheduler_config.json` holds.
+
+        Raises:
+            ConfigError: its `prediction_type` is none of `PREDICTIONS`.
+        """
+        from diffusers import DDPMScheduler
+
+        prediction = str(config.get("prediction_type", "epsilon"))
+        if prediction not in PREDICTIONS:
+            raise ConfigError(
+                f"The scheduler {config.get('_class_name', '')} has prediction_type {prediction!r}; this pipeline can be trained "
+                f"for {', '.join(PREDICTIONS)}. Take a pipeline of one of these, or correct scheduler_config.json."
+            )
+        scheduler = DDPMScheduler(**{name: config[name] for name in _BETAS if name in config})
+        return cls(scheduler.alphas_cumprod, prediction)
+
+    def draw(self, generator: torch.Generator, section: TimestepSection) -> Tensor:
+        """The number of a step."""
+        return torch.tensor(int(section.draw(generator) * len(self.alphas_cumprod)))
+
+    def noisy(self, clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+        """a x_0 + b e."""
+        signal, spread = self._factors(clean, time)
+        return signal * clean + spread * noise
+
+    def target(self, clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+        """By `prediction`: e, a e - b x_0 or x_0."""
+        if self.prediction == "epsilon":
+            return noise
+        if self.prediction == "sample":
+            return clean
+        signal, spread = self._factors(clean, time)
+        return signal * noise - spread * clean
+
+    def _factors(self, like: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        """a and b of each time, (n, 1, 1, 1)."""
+        kept = self.alphas_cumprod.to(like)[time].view(-1, *[1] * (like.ndim - 1))
+        return kept.sqrt(), (1 - kept).sqrt()
+
+
+@dataclass(frozen=True)
+class Flow(Process):
+    """Rectified flow (Liu et al. 2022, arXiv 2209.03003): x_s = (1 - s) x_0 + s e, and the target is e - x_0.
+
+    Times s are float32, from 0 (clean) to 1 (noise).
+
+    Attributes:
+        shift: Moves times towards the noise, as larger pictures need it: s = shift u / (1 + (shift - 1) u)
+            (arXiv 2403.03206, section 5.3.2).
+    """
+
+    shift: float = 1.0
+
+    @classmethod
+    def from_scheduler(cls, config: Mapping[str, Any]) -> Flow:
+        """The process for which a flow matching scheduler of diffusers undoes the noise.
+
+        A shift that the scheduler makes depend on the picture's size belongs to drawing pictures; training draws without it.
+
+        Args:
+            config: What `scheduler_config.json` holds.
+
+        Raises:
+            ConfigError: it is the scheduler of another process.
+        """
+        name = str(config.get("_class_name", ""))
+        if "FlowMatch" not in name:
+            raise ConfigError(
+                f"The pipeline's scheduler is {name or 'unknown'}; a flow matching model needs one such as "
+                "FlowMatchEulerDiscreteScheduler. Correct scheduler_config.json, or take another pipeline."
+            )
+        return cls(1.0 if config.get("use_dynamic_shifting") else float(config.get("shift") or 1.0))
+
+    def draw(self, generator: torch.Generator, section: TimestepSection) -> Tensor:
+        """A time s; `section` speaks of it before the shift."""
+        place = section.draw(generator)
+        return torch.tensor(self.shift * place / (1 + (self.shift - 1) * place), dtype=torch.float32)
+
+    def noisy(self, clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+        """(1 - s) x_0 + s e."""
+        share = time.to(clean).view(-1, *[1] * (clean.ndim - 1))
+        return (1 - share) * clean + share * noise
+
+    def target(self, clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+        """The straight way from the picture to the noise, e - x_0."""
+        return noise - clean
