@@ -76,7 +76,7 @@ class Ddpm(Process):
         return torch.tensor(int(section.draw(generator) * len(self.alphas_cumprod)))
 
     def noisy(self, clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-        """a x_0 + b e."""
+        """The mixture a x_0 + b e."""
         signal, spread = self._factors(clean, time)
         return signal * clean + spread * noise
 
@@ -90,7 +90,7 @@ class Ddpm(Process):
         return signal * noise - spread * clean
 
     def _factors(self, like: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
-        """a and b of each time, (n, 1, 1, 1)."""
+        """The factors a and b of each time, (n, 1, 1, 1)."""
         kept = self.alphas_cumprod.to(like)[time].view(-1, *[1] * (like.ndim - 1))
         return kept.sqrt(), (1 - kept).sqrt()
 
