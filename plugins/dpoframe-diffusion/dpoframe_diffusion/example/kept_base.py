@@ -1,0 +1,110 @@
+"""The example's base in the cache folder, under a digest of what makes it: code, settings and digits."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpoframe_diffusion.example.digits import digits
+
+if TYPE_CHECKING:
+    from dpoframe_diffusion.example.base_training import BaseSettings, Progress
+
+CODE = ("digits.py", "vocabulary.py", "networks.py", "base_training.py")
+RECORD = "made.json"
+"""How the base was made, beside model_index.json."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base on disk.
+
+    Attributes:
+        folder: A pipeline that `StableDiffusionPipeline.from_pretrained` loads.
+        fresh: Whether this run trained it.
+        record: Seconds it took, settings, losses, versions of the libraries.
+    """
+
+    folder: Path
+    fresh: bool
+    record: dict[str, Any]
+
+
+def base(settings: BaseSettings, progress: Progress) -> Base:
+    """The base with these settings; trained where it is not there yet.
+
+    It is written aside and renamed, so that a run that is cut off leaves none.
+    """
+    folder = place(settings)
+    if (folder / RECORD).is_file():
+        return Base(folder, False, json.loads((folder / RECORD).read_text(encoding="utf-8")))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        record = _made(settings, aside, progress)
+        # Another process may have been quicker: its base is the same.
+        with contextlib.suppress(OSError):
+            aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return Base(folder, True, record)
+
+
+def place(settings: BaseSettings) -> Path:
+    """Where the base with these settings is kept."""
+    return _cache() / "diffusion" / f"digits-base-{_digest(settings)}"
+
+
+def _made(settings: BaseSettings, folder: Path, progress: Progress) -> dict[str, Any]:
+    """Trains the base and writes it; returns the record."""
+    import diffusers
+    import torch
+    import transformers
+
+    from dpoframe_diffusion.example.base_training import train_base
+
+    started = time.monotonic()
+    trained = train_base(settings, progress)
+    trained.pipeline.save_pretrained(str(folder))
+    record = {
+        "pictures": f"{len(digits('train'))} of scikit-learn's handwritten digits",
+        "seconds": round(time.monotonic() - started, 1),
+        "weights": {name: _count(getattr(trained.pipeline, name)) for name in ("vae", "text_encoder", "unet")},
+        "autoencoder_loss": trained.autoencoder_loss,
+        "denoiser_loss": trained.denoiser_loss,
+        "settings": dataclasses.asdict(settings),
+        "versions": {one.__name__: one.__version__ for one in (torch, diffusers, transformers)},
+    }
+    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    folder.chmod(0o755)  # a temporary folder is for its owner alone
+    return record
+
+
+def _count(module: Any) -> int:
+    return sum(weight.numel() for weight in module.parameters())
+
+
+def _digest(settings: BaseSettings) -> str:
+    """16 hex digits of the code that makes the base, its settings and the digits it is made from."""
+    seen = hashlib.blake2b(repr(settings).encode(), digest_size=8)
+    for name in CODE:
+        seen.update((Path(__file__).parent / name).read_bytes())
+    for one in digits("train"):
+        seen.update(bytes([one.label]) + one.cells.tobytes())
+    return seen.hexdigest()
+
+
+def _cache() -> Path:
+    """The cache folder of dpoframe."""
+    import platformdirs
+
+    return Path(os.environ.get("DPOFRAME_CACHE") or platformdirs.user_cache_dir("dpoframe"))
