@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,6 +34,10 @@ class Process(ABC):
     @abstractmethod
     def target(self, clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
         """What the denoiser should predict."""
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides `noisy` and `target`: plain JSON values, equal for equal processes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +94,11 @@ class Ddpm(Process):
         signal, spread = self._factors(clean, time)
         return signal * noise - spread * clean
 
+    def fingerprint(self) -> dict[str, Any]:
+        """The kind of prediction, and a digest of the schedule."""
+        schedule = hashlib.blake2b(self.alphas_cumprod.double().numpy().tobytes(), digest_size=16).hexdigest()
+        return {"kind": "ddpm", "prediction": self.prediction, "schedule": schedule}
+
     def _factors(self, like: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
         """The factors a and b of each time, (n, 1, 1, 1)."""
         kept = self.alphas_cumprod.to(like)[time].view(-1, *[1] * (like.ndim - 1))
@@ -141,3 +151,7 @@ class Flow(Process):
     def target(self, clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
         """The straight way from the picture to the noise, e - x_0."""
         return noise - clean
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The shift."""
+        return {"kind": "flow", "shift": self.shift}

@@ -21,6 +21,7 @@ class Family(ABC):
         text_parts: The components that encode prompts: text encoders and tokenizers.
         lora_targets: Names of the layers that adapters go on by default.
         conditions: Names of the tensors that `encode_prompts` gives and `predict` takes.
+        patch: Sides of latents must be multiples of it.
         sized: Whether the denoiser is told sizes and crops of the picture (`sizes` of `predict`); where not, what they
             are changes no score.
     """
@@ -30,6 +31,7 @@ class Family(ABC):
     text_parts: ClassVar[tuple[str, ...]]
     lora_targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0")
     conditions: ClassVar[tuple[str, ...]] = ("prompt_embeds",)
+    patch: ClassVar[int] = 1
     sized: ClassVar[bool] = False
 
     @abstractmethod

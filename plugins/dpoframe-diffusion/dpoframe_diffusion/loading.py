@@ -1,0 +1,180 @@
+"""Finding a pipeline, reading what its files say of it, and loading its denoiser, with errors that say what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from dpoframe import CheckpointError, ConfigError, DpoframeError, MachineError
+from dpoframe_diffusion.families import Family, family_of
+from dpoframe_diffusion.quiet import quiet
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dpoframe_diffusion.process import Process
+
+DtypeName: TypeAlias = Literal["float32", "bfloat16", "float16"]
+
+INDEX = "model_index.json"
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+@dataclass(frozen=True)
+class Location:
+    """A pipeline in the layout of diffusers: a folder, or a name on the Hugging Face hub, which is downloaded when asked for.
+
+    Attributes:
+        model: What the recipe calls it.
+        revision: Branch, tag or commit on the hub.
+        variant: Which of several sets of weights is meant, such as `fp16`.
+    """
+
+    model: str
+    revision: str | None = None
+    variant: str | None = None
+
+    @cached_property
+    def folder(self) -> Path:
+        """The folder that holds model_index.json.
+
+        Raises:
+            ConfigError: there is no pipeline of that name.
+            MachineError: it lies on the hub, which cannot be reached.
+        """
+        path = Path(self.model).expanduser()
+        if path.is_dir():
+            return _checked(path.resolve())
+        if path.exists():
+            raise ConfigError(
+                f"{path} is a file, and a pipeline is a folder that holds {INDEX}. Convert a single file with "
+                "`StableDiffusionPipeline.from_single_file(...)` of diffusers and `save_pretrained`."
+            )
+        if self.model.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(self.model):
+            raise ConfigError(
+                f"There is no pipeline at {self.model!r}. Give a folder that holds {INDEX}, or a name on the Hugging Face hub "
+                "such as 'stabilityai/stable-diffusion-xl-base-1.0'."
+            )
+        return self._downloaded()
+
+    @cached_property
+    def index(self) -> Mapping[str, Any]:
+        """What model_index.json holds: the pipeline's class and the library and class of each part."""
+        return _json(self.folder / INDEX)
+
+    @cached_property
+    def family(self) -> Family:
+        """The kind of pipeline. ConfigError for one that cannot be aligned."""
+        return family_of(str(self.index.get("_class_name", "")), f"The pipeline {self.model}")
+
+    @cached_property
+    def process(self) -> Process:
+        """The noising process. ConfigError for a kind of prediction that is not handled."""
+        return self.family.process(self.config("scheduler"))
+
+    def config(self, part: str) -> Mapping[str, Any]:
+        """What the config of a part holds, such as `vae` or `scheduler`; ConfigError where the pipeline lacks it."""
+        names = ("scheduler_config.json",) if part == "scheduler" else ("config.json",)
+        found = next((file for name in names if (file := self.folder / part / name).is_file()), None)
+        if found is None:
+            raise ConfigError(
+                f"The pipeline {self.model} lacks {part}/{names[0]}. Copy the part from where the pipeline came from."
+            )
+        return _json(found)
+
+    def denoiser(self, dtype: DtypeName = "float32") -> nn.Module:
+        """The part that is trained, alone. CheckpointError where its weights are damaged or incomplete."""
+        import diffusers
+        import torch
+
+        part = self.family.denoiser
+        name = str(self.config(part).get("_class_name", ""))
+        kind = getattr(diffusers, name, None)
+        if kind is None:
+            raise ConfigError(
+                f"The {part} of {self.model} is a {name or 'thing without a class name'}, which diffusers does not have."
+            )
+        with self.explained(part):
+            model, told = kind.from_pretrained(
+                self.folder, subfolder=part, torch_dtype=getattr(torch, dtype), variant=self.variant, output_loading_info=True
+            )
+        if missing := sorted(told["missing_keys"]):
+            raise CheckpointError(
+                f"The {part} of {self.model} lacks {len(missing)} weights of a {name} ({', '.join(missing[:3])}, ...); they would be "
+                "random. Copy its files again from where the pipeline came from."
+            )
+        made: nn.Module = model
+        return made
+
+    @contextlib.contextmanager
+    def explained(self, part: str) -> Iterator[None]:
+        """Turns the many errors of the libraries on a part's files into one of dpoframe's."""
+        try:
+            with quiet():
+                yield
+        except DpoframeError:
+            raise
+        except MemoryError as error:
+            raise MachineError(f"There is not enough memory to load the {part} of {self.model}.") from error
+        except Exception as error:  # the libraries raise nearly every type on a broken file
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            raise CheckpointError(f"The {part} of the pipeline {self.model} cannot be loaded: {said[0]}") from error
+
+    def _downloaded(self) -> Path:
+        """The folder that the hub's client keeps; only the files that the pipeline needs."""
+        from diffusers import DiffusionPipeline
+
+        wanted = {"revision": self.revision, "variant": self.variant}
+        with quiet():
+            try:
+                return Path(DiffusionPipeline.download(self.model, local_files_only=True, **wanted))
+            except Exception as absent:  # not kept here, or only in part
+                if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+                    raise self._unreachable() from absent
+            try:
+                return Path(DiffusionPipeline.download(self.model, **wanted))
+            except Exception as error:
+                raise self._unreachable() from error
+
+    def _unreachable(self) -> MachineError:
+        at = f" at revision {self.revision}" if self.revision else ""
+        return MachineError(
+            f"The pipeline {self.model}{at} is neither a folder nor kept on this machine, and it cannot be fetched from the hub. "
+            f"Check name and network, or fetch it elsewhere with `hf download {self.model}` and give the folder."
+        )
+
+
+@lru_cache(maxsize=8)
+def location(model: str, revision: str | None = None, variant: str | None = None) -> Location:
+    """The location of that name, read once in a process."""
+    return Location(model, revision, variant)
+
+
+def _checked(folder: Path) -> Path:
+    if (folder / INDEX).is_file():
+        return folder
+    names = sorted(entry.name for entry in folder.iterdir())
+    inner = [name for name in names if (folder / name / INDEX).is_file()]
+    hint = f" Did you mean {str(folder / inner[0])!r}?" if inner else ""
+    if "config.json" in names:
+        hint = hint or " It looks like one part of a pipeline; give the folder above it."
+    raise ConfigError(f"{folder} holds no {INDEX}, so it is no pipeline (found: {', '.join(names[:8]) or 'nothing'}).{hint}")
+
+
+def _json(file: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MachineError(f"{file} cannot be read: {error.strerror}. Change its permissions, or copy the pipeline.") from error
+    except ValueError as error:
+        raise CheckpointError(f"{file} is no JSON ({error}). Copy it again from where the pipeline came from.") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{file} must hold a JSON object, found a {type(found).__name__}. Copy it again.")
+    return found

@@ -1,0 +1,193 @@
+"""The modality `diffusion`: image generators that undo noise."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dpoframe import ConfigError, Example, Fault, Measure, Modality, Request, Sample, Scores, content_digest
+from dpoframe_diffusion.adapters import LoraSection
+from dpoframe_diffusion.framing import FramingSection
+from dpoframe_diffusion.loading import DtypeName, Location, location
+from dpoframe_diffusion.timesteps import TimestepSection
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dpoframe_diffusion.batch import ImageBatch
+    from dpoframe_diffusion.latents import Encodings
+
+
+@dataclass(frozen=True)
+class DiffusionModality(Modality):
+    """Pipelines of diffusers that draw pictures from captions: Stable Diffusion 1.x, 2.x, XL, 3.x, Flux.
+
+    A score is minus half the mean squared error of what the denoiser (UNet or transformer) predicts for a noisy latent of
+    the picture, so that the loss `sigmoid` with `beta: 5000` is Diffusion-DPO (Wallace et al. 2023, arXiv 2311.12908). Noise
+    and time follow from the example's seed: the two of a pair share them, and so do policy and reference. The policy is the
+    denoiser alone; VAE and text encoders stay as they are and are not in memory while it is trained.
+
+    Attributes:
+        model: A folder in the layout of diffusers (it holds model_index.json), or a name on the Hugging Face hub.
+        revision: Branch, tag or commit on the hub.
+        variant: Which of several sets of weights in the folder, such as `fp16`.
+        dtype: Type of the weights. Keep float32 to train all of them, and set `trainer.precision` for speed; frozen weights
+            under adapters may be of half precision, the adapters are float32.
+        lora: Train low-rank adapters; None trains all weights.
+        gradient_checkpointing: Recompute activations in the backward: less memory, a third more time.
+        framing: How pictures are brought to the size of the model.
+        timesteps: How noisy the pictures are made.
+        cache: Keep what VAE and text encoders give on disk, in the folder DPOFRAME_CACHE or the user's cache folder. Without it
+            they encode anew in every process, and stay in memory.
+        generation_batch: Pictures drawn at a time. With 1 a picture is the same to the bit whatever else is drawn.
+        details: Further score details to compute, set by the trainer for losses that need them.
+    """
+
+    model: str
+    revision: str | None = None
+    variant: str | None = None
+    dtype: DtypeName = "float32"
+    lora: LoraSection | None = None
+    gradient_checkpointing: bool = False
+    framing: FramingSection = field(default_factory=FramingSection)
+    timesteps: TimestepSection = field(default_factory=TimestepSection)
+    cache: bool = True
+    generation_batch: int = 1
+    details: tuple[str, ...] = ()
+
+    provides: ClassVar[frozenset[str]] = frozenset({"residual"})
+    stochastic: ClassVar[bool] = True
+    library: ClassVar[str] = "diffusers"
+
+    def __post_init__(self) -> None:
+        """ValueError with every value that cannot be."""
+        rules = [
+            (not self.model, "model is empty."),
+            (self.generation_batch < 1, f"generation_batch is {self.generation_batch}; it must be at least 1."),
+            (self.dtype == "float16" and self.lora is None, "dtype float16 needs a lora section: such weights cannot be trained."),
+        ]
+        faults = [message for wrong, message in rules if wrong]
+        faults += [*self.timesteps.faults(), *(self.lora.faults() if self.lora else [])]
+        if faults:
+            raise ValueError(" ".join(faults))
+
+    def require(self) -> None:
+        """Looks at the pipeline's configs, which is cheap.
+
+        Raises:
+            ConfigError: the pipeline is not there, of a kind that cannot be aligned, or does not go with the recipe's keys;
+                with all faults of the last kind.
+        """
+        where, family = self.location, self.location.family
+        vae = where.config("vae")
+        faults = [Fault("modality.model", message) for message in family.faults(where.config(family.denoiser), vae)]
+        try:
+            where.process  # noqa: B018
+        except ConfigError as error:
+            faults.append(Fault("modality.model", str(error)))
+        step = family.downscale(vae) * family.patch
+        sides = {"resolution": self.framing.resolution} | ({"multiple": self.framing.multiple} if self.framing.buckets else {})
+        for name, side in sides.items():
+            if side % step:
+                near = max(step, round(side / step) * step)
+                faults.append(Fault(f"modality.framing.{name}", f"is {side}, no multiple of {step}.", f"Take {near}."))
+        if faults:
+            raise ConfigError(f"The pipeline {self.model} cannot be aligned by this recipe:", faults)
+
+    def prepare(self, examples: Iterable[Example]) -> None:
+        """Encodes pictures and captions that the cache lacks, then lets go of VAE and text encoders."""
+        from dpoframe_diffusion.collating import prepare
+
+        self.require()
+        prepare(examples, self.encodings, self.framing)
+        self.encodings.release()
+
+    def build(self) -> nn.Module:
+        """The denoiser, ready to train: dropout off, adapters on where `lora` asks for them."""
+        from dpoframe_diffusion.adapters import without_dropout
+
+        self.require()
+        model: Any = self.location.denoiser(self.dtype)
+        without_dropout(model)
+        if self.lora is not None:
+            model = self.lora.attach(model, self.location.family.lora_targets)
+        if self.gradient_checkpointing:
+            model.enable_gradient_checkpointing()
+        made: nn.Module = model.train()
+        return made
+
+    def collate(self, examples: Sequence[Example]) -> ImageBatch:
+        """Noisy latents of N pictures. DataError where a prompt is no caption, or a response no picture that can be read."""
+        from dpoframe_diffusion.collating import collate
+
+        return collate(examples, self.location, self.encodings, self.framing, self.timesteps)
+
+    def score(self, model: nn.Module, batch: ImageBatch) -> Scores:
+        """Minus half the mean squared errors (N,), in float64."""
+        from dpoframe_diffusion.scoring import score_batch
+
+        return score_batch(self.location.family, model, batch, self.details)
+
+    def measure(self, example: Example) -> Measure:
+        """One unit a picture, and digests of caption, picture and mask. Reads the files, decodes nothing.
+
+        Raises:
+            DataError: the prompt is no caption, or the header of the response is none of a picture that can be read.
+        """
+        from dpoframe_diffusion.collating import check
+
+        check(example, self.framing)
+        return Measure(0, 1, content_digest(example.prompt), content_digest(example.response))
+
+    def with_details(self, names: frozenset[str]) -> DiffusionModality:
+        """This modality with `residual` among its scores' details; ConfigError for other names."""
+        super().with_details(names)
+        return replace(self, details=tuple(sorted({*self.details, *names})))
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Digests of VAE, text encoders and the denoiser's config, the noising process, the framing, and the weights' type."""
+        where = self.location
+        return {
+            "pipeline": where.family.pipelines[0],
+            "process": where.process.fingerprint(),
+            "denoiser": _digest(where.config(where.family.denoiser)),
+            "encoders": self.encodings.digest,
+            "framing": asdict(self.framing),
+            "timesteps": asdict(self.timesteps),
+            "dtype": self.dtype,
+        }
+
+    def without_adapter(self, model: nn.Module) -> contextlib.AbstractContextManager[Any]:
+        """Context in which the denoiser predicts as it did before training; ConfigError where it has no adapter."""
+        from dpoframe_diffusion.adapters import switched_off
+
+        return switched_off(model)
+
+    @property
+    def location(self) -> Location:
+        """Where the pipeline is; one a process."""
+        return location(self.model, self.revision, self.variant)
+
+    @property
+    def encodings(self) -> Encodings:
+        """What the frozen parts make of pictures and captions; one a process."""
+        return _encodings(self.location, self.dtype, self.cache)
+
+
+@lru_cache(maxsize=4)
+def _encodings(where: Location, dtype: DtypeName, cache: bool) -> Encodings:
+    from dpoframe_diffusion.latents import Encodings
+
+    return Encodings(where, dtype, cache)
+
+
+def _digest(config: Mapping[str, Any]) -> str:
+    """Digest of a part's config, without what only says where it came from."""
+    kept = {name: value for name, value in config.items() if not name.startswith("_")}
+    return hashlib.blake2b(json.dumps(kept, sort_keys=True).encode(), digest_size=16).hexdigest()
