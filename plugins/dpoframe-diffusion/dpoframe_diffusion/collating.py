@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from dpoframe_diffusion.loading import Location
     from dpoframe_diffusion.timesteps import TimestepSection
 
-# Pictures that are encoded in one go.
-_PART = 16
+# Examples whose headers are read in one go.
+_PART = 64
 
 
 def collate(
@@ -39,18 +39,23 @@ def collate(
     """
     captions = [caption(example) for example in examples]
     placed = frames(examples, framing)
-    # All that lacks in one go: the encoders work on several at once.
-    encodings.prepare(examples, placed)
-    noised = [_noised(*one, where, encodings, timesteps) for one in zip(examples, placed, strict=True)]
-    return gather(noised, {text: encodings.prompt(text) for text in dict.fromkeys(captions)})
+    moments = encodings.moments([(picture(example), frame) for example, frame in zip(examples, placed, strict=True)])
+    noised = [_noised(*one, where, timesteps) for one in zip(examples, placed, moments, strict=True)]
+    texts = list(dict.fromkeys(captions))
+    return gather(noised, dict(zip(texts, encodings.conditions(texts), strict=True)))
 
 
 def prepare(examples: Iterable[Example], encodings: Encodings, framing: FramingSection) -> None:
     """Encodes what a run will need and is not kept yet. The two of a pair must follow each other."""
-    for part in _parts(examples):
-        for example in part:
-            caption(example)
-        encodings.prepare(part, frames(part, framing))
+    captions: dict[str, None] = {}
+
+    def pictures() -> Iterator[tuple[Media, Frame]]:
+        for part in _parts(examples):
+            captions.update(dict.fromkeys(caption(example) for example in part))
+            yield from zip(map(picture, part), frames(part, framing), strict=True)
+
+    # Captions are read when all pictures were: they are met on the way.
+    encodings.prepare(captions, pictures())
 
 
 def caption(example: Example) -> str:
@@ -63,12 +68,21 @@ def caption(example: Example) -> str:
     )
 
 
+def picture(example: Example) -> Media:
+    """The response. DataError where it is no picture."""
+    if isinstance(example.response, Media) and example.response.kind == "image":
+        return example.response
+    found = example.response.kind if isinstance(example.response, Media) else type(example.response).__name__
+    raise DataError(f"The response of pair {example.pair_id} is of the kind {found}, expected a picture: Media('image', path=...).")
+
+
 def check(example: Example, framing: FramingSection) -> None:
     """Looks at the caption and at the headers of picture and mask. DataError where one cannot be used."""
     caption(example)
+    media = picture(example)
     frames([example], framing)
-    if (mask := _mask(example)) is not None:
-        header(mask)
+    if media.mask is not None:
+        header(media.mask)
 
 
 def _parts(examples: Iterable[Example]) -> Iterator[list[Example]]:
@@ -84,19 +98,12 @@ def _parts(examples: Iterable[Example]) -> Iterator[list[Example]]:
         yield part
 
 
-def _noised(example: Example, frame: Frame, where: Location, encodings: Encodings, timesteps: TimestepSection) -> Noised:
-    mean, std = encodings.latent(example, frame)
+def _noised(example: Example, frame: Frame, moments: tuple[Tensor, Tensor], where: Location, timesteps: TimestepSection) -> Noised:
+    mean, std = moments
     drawn = draw(example.seed, mean.shape, where.process, timesteps)
     latent = where.family.scale((mean + std * drawn.posterior)[None], where.config("vae"))
     mixed = latent, drawn.noise[None], drawn.time[None]
     noisy, target = where.process.noisy(*mixed)[0], where.process.target(*mixed)[0]
-    return Noised(caption(example), noisy, target, drawn.time, frame.time_ids, _weight(example, frame, mean))
-
-
-def _weight(example: Example, frame: Frame, latent: Tensor) -> Tensor | None:
-    mask = _mask(example)
-    return None if mask is None else weights(opened_mask(mask), frame, (latent.shape[-2], latent.shape[-1]))
-
-
-def _mask(example: Example) -> Media | None:
-    return getattr(example.response, "mask", None)
+    mask, size = picture(example).mask, (mean.shape[-2], mean.shape[-1])
+    weight = None if mask is None else weights(opened_mask(mask), frame, size)
+    return Noised(caption(example), noisy, target, drawn.time, frame.time_ids, weight)

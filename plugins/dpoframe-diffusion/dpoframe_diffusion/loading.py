@@ -107,8 +107,8 @@ class Location:
             )
         if missing := sorted(told["missing_keys"]):
             raise CheckpointError(
-                f"The {part} of {self.model} lacks {len(missing)} weights of a {name} ({', '.join(missing[:3])}, ...); they would be "
-                "random. Copy its files again from where the pipeline came from."
+                f"The {part} of {self.model} lacks {len(missing)} weights of a {name} ({', '.join(missing[:3])}, ...); they "
+                "would be random. Copy its files again from where the pipeline came from."
             )
         made: nn.Module = model
         return made

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dpoframe import ConfigError, Example, Fault, Measure, Modality, Request, Sample, Scores, content_digest
+from dpoframe import ConfigError, Example, Fault, Measure, Modality, Scores, content_digest
 from dpoframe_diffusion.adapters import LoraSection
 from dpoframe_diffusion.framing import FramingSection
 from dpoframe_diffusion.loading import DtypeName, Location, location
@@ -106,7 +105,6 @@ class DiffusionModality(Modality):
 
         self.require()
         prepare(examples, self.encodings, self.framing)
-        self.encodings.release()
 
     def build(self) -> nn.Module:
         """The denoiser, ready to train: dropout off, adapters on where `lora` asks for them."""
@@ -152,12 +150,15 @@ class DiffusionModality(Modality):
 
     def fingerprint(self) -> dict[str, Any]:
         """Digests of VAE, text encoders and the denoiser's config, the noising process, the framing, and the weights' type."""
+        from dpoframe_diffusion.digests import image_digest, text_digest
+
         where = self.location
         return {
             "pipeline": where.family.pipelines[0],
             "process": where.process.fingerprint(),
             "denoiser": _digest(where.config(where.family.denoiser)),
-            "encoders": self.encodings.digest,
+            "vae": image_digest(where),
+            "text": text_digest(where),
             "framing": asdict(self.framing),
             "timesteps": asdict(self.timesteps),
             "dtype": self.dtype,
@@ -184,7 +185,7 @@ class DiffusionModality(Modality):
 def _encodings(where: Location, dtype: DtypeName, cache: bool) -> Encodings:
     from dpoframe_diffusion.latents import Encodings
 
-    return Encodings(where, dtype, cache)
+    return Encodings(where, dtype, cache=cache)
 
 
 def _digest(config: Mapping[str, Any]) -> str:
