@@ -151,10 +151,27 @@ class Location:
         )
 
 
+# Whole pipelines that were loaded in this process, by the name of what they were made from: a run folder that is read on
+# another machine brings its VAE and text encoders itself.
+_HOMES: dict[str, str] = {}
+
+
+def settle(model: str, folder: Path) -> None:
+    """Notes a folder with the parts of the pipeline `model`, for where that itself is not at hand."""
+    _HOMES[model] = str(folder)
+
+
 @lru_cache(maxsize=8)
 def location(model: str, revision: str | None = None, variant: str | None = None) -> Location:
-    """The location of that name, read once in a process."""
-    return Location(model, revision, variant)
+    """The location of that name, found once in a process; errors as those of `Location.folder`."""
+    found = Location(model, revision, variant)
+    try:
+        found.folder  # noqa: B018
+    except DpoframeError:
+        if model not in _HOMES:
+            raise
+        return Location(_HOMES[model])
+    return found
 
 
 def _checked(folder: Path) -> Path:
@@ -163,6 +180,8 @@ def _checked(folder: Path) -> Path:
     names = sorted(entry.name for entry in folder.iterdir())
     inner = [name for name in names if (folder / name / INDEX).is_file()]
     hint = f" Did you mean {str(folder / inner[0])!r}?" if inner else ""
+    if "pytorch_lora_weights.safetensors" in names:
+        hint = hint or " It holds adapters; give the pipeline that they were trained on."
     if "config.json" in names:
         hint = hint or " It looks like one part of a pipeline; give the folder above it."
     raise ConfigError(f"{folder} holds no {INDEX}, so it is no pipeline (found: {', '.join(names[:8]) or 'nothing'}).{hint}")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dpoframe import ConfigError, Example, Fault, Measure, Modality, Scores, content_digest
+from dpoframe import ConfigError, Example, Fault, Measure, Modality, Request, Sample, Scores, content_digest
 from dpoframe_diffusion.adapters import LoraSection
 from dpoframe_diffusion.framing import FramingSection
-from dpoframe_diffusion.loading import DtypeName, Location, location
+from dpoframe_diffusion.loading import INDEX, DtypeName, Location, location, settle
 from dpoframe_diffusion.timesteps import TimestepSection
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class DiffusionModality(Modality):
         timesteps: How noisy the pictures are made.
         cache: Keep what VAE and text encoders give on disk, in the folder DPOFRAME_CACHE or the user's cache folder. Without it
             they encode anew in every process, and stay in memory.
+        merge_on_save: Write the whole pipeline with the adapters added in, in place of a file of adapters.
         generation_batch: Pictures drawn at a time. With 1 a picture is the same to the bit whatever else is drawn.
         details: Further score details to compute, set by the trainer for losses that need them.
     """
@@ -57,6 +59,7 @@ class DiffusionModality(Modality):
     framing: FramingSection = field(default_factory=FramingSection)
     timesteps: TimestepSection = field(default_factory=TimestepSection)
     cache: bool = True
+    merge_on_save: bool = False
     generation_batch: int = 1
     details: tuple[str, ...] = ()
 
@@ -132,6 +135,12 @@ class DiffusionModality(Modality):
 
         return score_batch(self.location.family, model, batch, self.details)
 
+    def generate(self, model: nn.Module, requests: Sequence[Request]) -> Iterator[Sample]:
+        """Pictures as PNG, from each request's own noise; settings are the fields of `GenerationSettings`."""
+        from dpoframe_diffusion.generation import generate
+
+        return generate(model, self.location, requests, self.generation_batch)
+
     def measure(self, example: Example) -> Measure:
         """One unit a picture, and digests of caption, picture and mask. Reads the files, decodes nothing.
 
@@ -163,6 +172,20 @@ class DiffusionModality(Modality):
             "timesteps": asdict(self.timesteps),
             "dtype": self.dtype,
         }
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Writes what diffusers loads: a file for `load_lora_weights` where the model has adapters, else a whole pipeline."""
+        from dpoframe_diffusion.saving import save
+
+        save(model, self.location, folder, merge=self.merge_on_save)
+
+    def load(self, folder: Path) -> nn.Module:
+        """Reads a folder that `save` or diffusers wrote; adapters stay switchable. CheckpointError where it holds none of these."""
+        from dpoframe_diffusion.saving import load
+
+        if (folder / INDEX).is_file():
+            settle(self.model, folder)
+        return load(folder, self.location, self.dtype).eval()
 
     def without_adapter(self, model: nn.Module) -> contextlib.AbstractContextManager[Any]:
         """Context in which the denoiser predicts as it did before training; ConfigError where it has no adapter."""
