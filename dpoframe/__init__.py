@@ -1,6 +1,6 @@
 """dpoframe: align any generative model with human preferences by Direct Preference Optimization, and prove the result.
 
-Everything a plugin needs is here. Importing this package imports no torch: `losses` and `metrics` load on first use.
+Everything a plugin needs is here. Importing this package imports no torch: what needs it, and what reads data, loads on first use.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ from dpoframe.types import (
 
 if TYPE_CHECKING:
     from dpoframe import losses, metrics
+    from dpoframe.data.raw import read_rows
+    from dpoframe.data.rows import RawRow
 
 __version__ = "0.1.0"
 
@@ -72,6 +74,7 @@ __all__ = [
     "PairScores",
     "PluginError",
     "PreferencePair",
+    "RawRow",
     "Refused",
     "RefusedRow",
     "Reporter",
@@ -91,13 +94,15 @@ __all__ = [
     "hookimpl",
     "losses",
     "metrics",
+    "read_rows",
     "seed_of",
 ]
 
-_LAZY = {"losses", "metrics"}
+_LAZY = {"losses": "losses", "metrics": "metrics", "RawRow": "data.rows", "read_rows": "data.raw"}
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        return importlib.import_module(f"dpoframe.{name}")
+        module = importlib.import_module(f"dpoframe.{_LAZY[name]}")
+        return getattr(module, name, module)
     raise AttributeError(f"module 'dpoframe' has no attribute {name!r}")

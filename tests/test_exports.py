@@ -31,7 +31,7 @@ def test_all_is_literal_sorted_and_importable(module: ModuleType) -> None:
 
 
 def test_nothing_public_is_left_out() -> None:
-    """A public name that the root imports from one of its modules is in `__all__`."""
+    """A public name that the root imports from one of its modules, or loads on first use, is in `__all__`, and nothing else is."""
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
     imported = {
         alias.asname or alias.name
@@ -39,7 +39,16 @@ def test_nothing_public_is_left_out() -> None:
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("dpoframe")
         for alias in node.names
     }
-    assert imported | {"losses", "metrics"} == set(dpoframe.__all__)
+    assert imported | set(dpoframe._LAZY) == set(dpoframe.__all__)
+
+
+def test_names_that_load_on_first_use() -> None:
+    """Such a name is the thing itself: a module, or what the module that it lives in calls so."""
+    assert {"losses", "metrics", "RawRow", "read_rows"} == set(dpoframe._LAZY)
+    assert isinstance(dpoframe.losses, ModuleType)
+    assert inspect.isfunction(dpoframe.read_rows)
+    assert dpoframe.read_rows.__module__ == "dpoframe.data.raw"
+    assert inspect.isclass(dpoframe.RawRow)
 
 
 def test_unknown_names_are_attribute_errors() -> None:

@@ -65,6 +65,22 @@ _ALL = (
     Code("unsuited", "refused", "the model cannot take the row", "Do what the reason says, or drop the row."),
     Code("control-character", "refused", "a text holds a NUL character", "Remove it: it usually tells of a damaged export."),
     Code("media-missing", "refused", "a picture, sound or film that the row names is not there", "Correct the path."),
+    Code(
+        "media-damaged", "refused", "a picture, sound or film is damaged, cut off or of no known format", "Fetch or write it again."
+    ),
+    Code("media-too-large", "refused", "a picture is too large to decode", "Scale it down: a small file can unpack to any size."),
+    Code(
+        "media-too-small",
+        "refused",
+        "a picture is smaller than the least size that was asked for",
+        "Drop the row: it is a placeholder.",
+    ),
+    Code(
+        "media-outside",
+        "refused",
+        "a picture, sound or film is named by an address, or by a path that leaves the data's folder",
+        "Fetch it into the folder, or name the folder that holds it.",
+    ),
     Code("wrong-weight", "refused", "the weight is not a number of at least 0", "Correct the weight."),
     Code(
         "leakage",

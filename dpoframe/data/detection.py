@@ -48,11 +48,11 @@ def _pair(layout: Layout, row: RawRow, mapping: Mapping[str, str]) -> Preference
     try:
         return layout.pair(RawRow(row.source, row.row, renamed(row.values, mapping)))
     except RowError as fault:
-        return row.refuse(fault)
+        return row.refuse(fault.code, fault.reason)
     except UnicodeEncodeError:
-        return row.refuse(RowError("not-utf8", "A text holds a code point that UTF-8 cannot write."))
+        return row.refuse("not-utf8", "A text holds a code point that UTF-8 cannot write.")
     except RecursionError:
-        return row.refuse(RowError("wrong-type", "A value is nested too deep."))
+        return row.refuse("wrong-type", "A value is nested too deep.")
 
 
 def _first_rows(stream: Iterator[RawRow | RefusedRow]) -> list[RawRow | RefusedRow]:

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 from dpoframe.data.rows import RawRow
 from dpoframe.errors import DataError, MachineError, MissingExtraError
 
+_BATCH_ROWS = 64
+
 
 def hub_rows(path: str, subset: str | None, split: str, streaming: bool, revision: str | None) -> Iterator[RawRow]:
     """Rows of one split; `source` is `path[subset]/split`, rows count from 1.
@@ -25,7 +27,7 @@ def hub_rows(path: str, subset: str | None, split: str, streaming: bool, revisio
     """
     if importlib.util.find_spec("datasets") is None:
         raise MissingExtraError(f"Reading {path!r} as a data set of Hugging Face", "datasets", 'pip install "dpoframe[datasets]"')
-    rows = _load(path, subset, split, streaming, revision)
+    rows = _plain(_load(path, subset, split, streaming, revision))
     name = f"{path}[{subset}]/{split}" if subset else f"{path}/{split}"
     return _numbered(name, rows)
 
@@ -51,6 +53,15 @@ def _load(path: str, subset: str | None, split: str, streaming: bool, revision: 
             f"{_first_line(error)} Check the id, the subset, the split and the network; "
             "a private data set needs `hf auth login`."
         ) from error
+
+
+def _plain(rows: Any) -> Any:
+    """The rows with pictures, sounds and films as their bytes, which `datasets` would decode one by one."""
+    kinds = ("Image", "Audio", "Video")
+    if not any(f"{kind}(" in repr(rows.features) for kind in kinds):
+        return rows
+    tables = rows.with_format("arrow").iter(batch_size=_BATCH_ROWS)
+    return (row for table in tables for row in table.to_pylist())
 
 
 def hub_reachable() -> bool:

@@ -17,9 +17,9 @@ class RawRow:
     row: int
     values: Mapping[str, Any]
 
-    def refuse(self, fault: RowError) -> RefusedRow:
-        """This row as a refusal."""
-        return RefusedRow(self.source, self.row, fault.code, fault.reason)
+    def refuse(self, code: str, reason: str) -> RefusedRow:
+        """This row as a refusal: a stable code such as `empty-chosen`, and the fault in words."""
+        return RefusedRow(self.source, self.row, code, reason)
 
 
 class RowError(Exception):
