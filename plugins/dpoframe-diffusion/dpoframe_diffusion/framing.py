@@ -231,7 +231,9 @@ def weights(mask: Image.Image, frame: Frame, latent_size: tuple[int, int]) -> Te
     import torch
     from PIL import Image
 
-    _check_shape(mask.size, frame)
+    if not same_shape(mask.size, frame.original):
+        (width, height), (across, down) = mask.size, frame.original
+        raise DataError(f"The mask has {width} x {height} pixels, its picture {across} x {down}: they must be of one shape.")
     # In floats: 8 bits would round away faint weights.
     grey = mask.convert("L").convert("F")
     part = grey.resize(latent_size[::-1], Image.Resampling.BOX, _scaled(frame.box, mask.size))
@@ -243,11 +245,10 @@ def weights(mask: Image.Image, frame: Frame, latent_size: tuple[int, int]) -> Te
     return values / values.mean()
 
 
-def _check_shape(size: tuple[int, int], frame: Frame) -> None:
-    (width, height), (across, down) = size, frame.original
-    # A mask of a latent's size is rounded to a few dozen pixels; half a pixel on its shorter side is allowed for.
-    if abs(math.log(width * down / (height * across))) > 0.5 / min(width, height) + 1e-9:
-        raise DataError(f"The mask has {width} x {height} pixels, its picture {across} x {down}: they must be of one shape.")
+def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two pictures (width, height) are scaled copies, but for the rounding of their sides to whole pixels."""
+    least = min(*size, *other)
+    return abs(math.log(size[0] * other[1] / (size[1] * other[0]))) <= 1.0 / least + 1e-9
 
 
 def _scaled(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
