@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dpoframe.checkpoint.model import versions
+from dpoframe.digests import tensors_digest
 from dpoframe.harness.storage import keys
 from dpoframe.modality import Modality
 from dpoframe.types import Example, Measure, Request, Sample
@@ -70,12 +71,8 @@ class Subject:
             keys.digest(kind.__qualname__, code, self.adapter_off, versions(), _configured(self.model, self.adapter_off)).encode()
         )
         idle = _adapting(self.model) if self.adapter_off else frozenset()
-        for name, tensor in sorted(self.model.state_dict().items()):
-            if name in idle or not isinstance(tensor, torch.Tensor):
-                continue
-            plain = tensor.detach().cpu().contiguous()
-            seen.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
-            seen.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+        named = ((name, tensor) for name, tensor in self.model.state_dict().items() if isinstance(tensor, torch.Tensor))
+        seen.update(tensors_digest((name, tensor) for name, tensor in named if name not in idle).encode())
         return seen.hexdigest()
 
     def batches(self, examples: Mapping[str, Example], sizes: Mapping[str, Measure]) -> list[dict[str, Example]]:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import nn
 
+from dpoframe.digests import tensors_digest
 from dpoframe.errors import CheckpointError, MachineError, TrainingError
 from dpoframe.modality import Modality
 from dpoframe.train.adapters import starting_state
@@ -31,12 +32,7 @@ def cache_folder() -> Path:
 
 def weights_digest(model: nn.Module) -> str:
     """Digest of the tensors that decide a model's scores before it is trained: names, types and bytes."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in sorted(starting_state(model), key=lambda entry: entry[0]):
-        plain = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
-        digest.update(plain.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return tensors_digest(starting_state(model))
 
 
 def store_digest(modality: Modality, model: nn.Module, details: Collection[str], precision: str) -> str:

@@ -74,6 +74,16 @@ def failures(part: Part) -> list[Failure]:
     return [Failure(*key, len(samples), tuple(samples[:NAMED])) for key, samples in found.items()]
 
 
+def unknown_figures(part: Part) -> list[tuple[str, str, str]]:
+    """(model, metric, reason) of the figures that went wrong as a whole: an `aggregate` that failed or was stopped."""
+    return [
+        (one.label, metric, str(figure["reason"]))
+        for one in part.evaluations
+        for metric, figure in one.metrics.items()
+        if figure.get("reason")
+    ]
+
+
 def not_applicable(part: Part) -> list[tuple[str, int]]:
     """(evaluator, samples) that an evaluator had nothing to say of, on the last model."""
     found: dict[str, int] = {}

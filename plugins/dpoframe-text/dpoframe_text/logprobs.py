@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -186,37 +186,14 @@ def _as(total: Tensor | None, parameter: Tensor | None) -> Tensor | None:
     return torch.zeros_like(parameter) if total is None else total.to(parameter.dtype)
 
 
-_KEPT_AT_MOST = 2**25
-"""Numbers that stay in memory between two calls: 128 MB in float32."""
-
-
-class _Room:
-    """Memory for a tile. On a CPU it is kept from one call to the next: fetching it anew costs a page fault every 4 kB."""
-
-    _spare: ClassVar[dict[torch.dtype, Tensor]] = {}
-
-    def __init__(self, size: int, like: Tensor) -> None:
-        dtype = _wide(like.dtype)
-        # Taken out while it is in use, so that two threads never share it.
-        kept = self._spare.pop(dtype, None) if like.device.type == "cpu" else None
-        if kept is None or kept.numel() < size:
-            with torch.inference_mode(False):  # what is made in that mode cannot be written to outside it
-                kept = torch.empty(size, dtype=dtype, device=like.device)
-        self.memory = kept
-
-    def leave(self) -> None:
-        """Keeps the memory for the next call, unless that would be much for nothing."""
-        if self.memory.device.type == "cpu" and self.memory.numel() <= _KEPT_AT_MOST:
-            self._spare[self.memory.dtype] = self.memory
-
-
 def _softmax_tiles(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, tiles: Tiles, logps: Tensor
 ) -> Iterator[tuple[int, int, Tensor]]:
     """Yields each tile as probabilities (rows, V) float32 in a buffer that all tiles share; fills `logps` (H,)."""
-    room = _Room(tiles.largest * weight.shape[0], hidden)
+    # Not kept for the next call: it would save a fiftieth of the time, and add to the peak of the backward.
+    room = torch.empty(tiles.largest * weight.shape[0], dtype=_wide(hidden.dtype), device=hidden.device)
     for start, stop in tiles.bounds:
-        tile = room.memory[: (stop - start) * weight.shape[0]].view(stop - start, -1)
+        tile = room[: (stop - start) * weight.shape[0]].view(stop - start, -1)
         if hidden.dtype == tile.dtype:
             torch.mm(hidden[start:stop], weight.t(), out=tile)
         else:
@@ -229,4 +206,3 @@ def _softmax_tiles(
         torch.softmax(tile, -1, out=tile)
         logps[start:stop] = scored - top + tile.amax(-1).log()
         yield start, stop, tile
-    room.leave()
