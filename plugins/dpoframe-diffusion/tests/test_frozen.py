@@ -1,0 +1,218 @@
+"""VAE and text encoders: loaded apart, equal to diffusers' own arithmetic, and known by a digest of their files."""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+
+import pytest
+import torch
+from dpoframe_diffusion.digests import part_files
+from dpoframe_diffusion.frozen import Frozen, encoding_device, enough_memory, image_digest, text_digest, vae_dtype
+from dpoframe_diffusion.loading import Location
+from safetensors.torch import load_file, save_file
+
+from dpoframe import CheckpointError, ConfigError, MachineError
+
+FAMILIES = ["sd", "sdxl"]
+VAE = "vae/diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture
+def copied(sd, tmp_path):
+    """A copy of the Stable Diffusion that a test may change."""
+    return shutil.copytree(sd, tmp_path / "copy")
+
+
+def edit(file, **changes):
+    """Sets keys of a JSON file; None takes one away."""
+    content = {**json.loads(file.read_text()), **changes}
+    gone = {name for name, value in changes.items() if value is None}
+    file.write_text(json.dumps({name: value for name, value in content.items() if name not in gone}))
+
+
+def alive(*kinds):
+    """Objects of these classes, by name, that nothing has let go of."""
+    gc.collect()
+    return [type(thing).__name__ for thing in gc.get_objects() if type(thing).__name__ in kinds]
+
+
+def pictures(count=2, height=16, width=24):
+    """Pixels in [-1, 1]."""
+    return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(3)) * 2 - 1
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_moments_are_the_vaes_own(name, request):
+    """Mean and standard deviation are those of diffusers' posterior for the picture alone, as the VAE gives them."""
+    from diffusers import AutoencoderKL
+
+    folder = request.getfixturevalue(name)
+    with Frozen(Location(str(folder))) as frozen:
+        mean, std = frozen.moments(pictures())
+    plain = AutoencoderKL.from_pretrained(folder, subfolder="vae")
+    for number, one in enumerate(pictures()):
+        with torch.no_grad():
+            posterior = plain.encode(one[None]).latent_dist
+        assert torch.equal(mean[number], posterior.mean[0])
+        assert torch.equal(std[number], posterior.std[0])
+    assert mean.shape == (2, 4, 8, 12)
+    assert mean.dtype == std.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_conditions_are_the_pipelines_own(name, request):
+    """What is kept of a prompt is what the whole pipeline's encode_prompt gives for it alone."""
+    from diffusers import DiffusionPipeline
+
+    where = Location(str(request.getfixturevalue(name)))
+    with Frozen(where) as frozen:
+        found = frozen.prompts(["a disc", "something red"])
+    whole = DiffusionPipeline.from_pretrained(where.folder)
+    for text, kept in zip(["a disc", "something red"], found, strict=True):
+        with torch.no_grad():
+            states, _, *pooled = whole.encode_prompt(text, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False)
+        wanted = dict(zip(where.family.conditions, [states, *pooled[:1]], strict=True))
+        assert kept.keys() == wanted.keys()
+        assert all(torch.equal(kept[key], wanted[key][0]) for key in wanted)
+
+
+def test_parts_are_loaded_apart_and_let_go(sd):
+    """A picture loads no text encoder, a prompt no VAE, neither the denoiser; afterwards none of them is alive."""
+    kinds = ("AutoencoderKL", "CLIPTextModel", "UNet2DConditionModel")
+    assert alive(*kinds) == []
+    with Frozen(Location(str(sd))) as frozen:
+        assert alive(*kinds) == []
+        frozen.moments(pictures())
+        assert alive(*kinds) == ["AutoencoderKL"]
+        frozen.release_vae()
+        assert alive(*kinds) == []
+        frozen.prompts(["a disc"])
+        assert alive(*kinds) == ["CLIPTextModel"]
+    assert alive(*kinds) == []
+    # Released, not closed: it can be asked again.
+    assert frozen.moments(pictures(1))[0].shape == (1, 4, 8, 12)
+    frozen.release()
+    assert alive(*kinds) == []
+
+
+def test_neighbours_change_no_bit(sd):
+    """A picture among others, or under autocast, is encoded as it is alone."""
+    with Frozen(Location(str(sd))) as frozen:
+        together = frozen.moments(pictures(3))[0]
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(frozen.moments(pictures(3)[1:2])[0], together[1:2])
+        assert not together.requires_grad
+        several = frozen.prompts(["a disc", "a longer prompt of many words", "a disc"])
+        assert torch.equal(several[0]["prompt_embeds"], several[2]["prompt_embeds"])
+
+
+def test_a_vae_without_a_posterior(copied):
+    """A tiny autoencoder gives its latents, and a deviation of nought."""
+    from diffusers import AutoencoderTiny
+
+    shutil.rmtree(copied / "vae")
+    tiny = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1)
+    )
+    tiny.save_pretrained(copied / "vae")
+    edit(copied / "model_index.json", vae=["diffusers", "AutoencoderTiny"])
+    with Frozen(Location(str(copied))) as frozen:
+        mean, std = frozen.moments(pictures(1))
+    with torch.no_grad():
+        assert torch.equal(mean, tiny.eval().encode(pictures(1)).latents)
+    assert not std.any()
+
+
+def test_the_type_of_the_vae(copied):
+    """float32 unless the configuration says that it need not be; then the type that was asked for."""
+    config = copied / "vae" / "config.json"
+    for given, expected in ((True, "float32"), (None, "float32"), (False, "float16")):
+        edit(config, force_upcast=given)
+        assert vae_dtype(Location(str(copied)), "float16") == expected
+
+
+def test_digests_follow_what_decides_the_encoding(copied, tmp_path):
+    """Weights and settings change the digest; notes of the libraries, dates and other parts do not."""
+    where = Location(str(copied))
+    images, texts = image_digest(where), text_digest(where)
+    edit(copied / "vae" / "config.json", _diffusers_version="9.9", _name_or_path="/elsewhere")
+    edit(copied / "text_encoder" / "config.json", transformers_version="9.9")
+    (copied / VAE).touch()
+    (copied / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"other")
+    moved = Location(str(shutil.copytree(copied, tmp_path / "moved")))
+    for one in (where, moved):
+        assert (image_digest(one), text_digest(one)) == (images, texts)
+    weights = load_file(copied / VAE)
+    weights["encoder.conv_in.bias"][0] += 1e-6
+    save_file(weights, copied / VAE, {"format": "pt"})
+    assert image_digest(where) != images
+    assert text_digest(where) == texts
+    edit(moved.folder / "vae" / "config.json", norm_num_groups=2)
+    assert image_digest(moved) != images
+    (moved.folder / "tokenizer" / "tokenizer_config.json").write_text("{}")
+    assert text_digest(moved) != texts
+
+
+def test_nothing_is_loaded_for_a_digest(sd):
+    """Digests read files; no part comes to life."""
+    image_digest(Location(str(sd)))
+    text_digest(Location(str(sd)))
+    assert alive("AutoencoderKL", "CLIPTextModel") == []
+
+
+def test_files_of_a_variant(copied):
+    """A variant's files are taken where it has its own, under plain names; another variant's, and pickles, are left out."""
+    vae = copied / "vae"
+    (vae / "diffusion_pytorch_model.fp16.safetensors").write_bytes((copied / VAE).read_bytes()[::-1])
+    (vae / "diffusion_pytorch_model.bin").write_bytes(b"pickle")
+    plain, half = Location(str(copied)), Location(str(copied), variant="fp16")
+    names = ["config.json", "diffusion_pytorch_model.safetensors"]
+    assert list(part_files(plain, "vae")) == list(part_files(half, "vae")) == names
+    assert part_files(plain, "vae")[names[1]] == copied / VAE
+    assert part_files(half, "vae")[names[1]] == vae / "diffusion_pytorch_model.fp16.safetensors"
+    assert image_digest(plain) != image_digest(half)
+    for name in ("a-00001-of-00002.safetensors", "a.safetensors.index.json", "a.safetensors.index.fp16.json"):
+        (vae / name).write_text("{}")
+    assert {"a-00001-of-00002.safetensors", "a.safetensors.index.json"} < set(part_files(plain, "vae"))
+    assert "a.safetensors.index.fp16.json" not in part_files(plain, "vae")
+
+
+def test_damaged_parts_are_explained(copied):
+    """A VAE that is cut off, of an unknown class or not there is one clear error; so are missing tokenizers."""
+    file = copied / VAE
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="vae of the pipeline"):
+        Frozen(Location(str(copied))).moments(pictures(1))
+    edit(copied / "model_index.json", vae=["diffusers", "AutoencoderOfTheFuture"])
+    with pytest.raises(ConfigError, match="AutoencoderOfTheFuture"):
+        Frozen(Location(str(copied))).moments(pictures(1))
+    shutil.rmtree(copied / "tokenizer")
+    with pytest.raises(CheckpointError, match="no folder 'tokenizer'"):
+        text_digest(Location(str(copied)))
+    (copied / "text_encoder" / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match="config.json is no JSON"):
+        text_digest(Location(str(copied)))
+    with pytest.raises((CheckpointError, ConfigError)):
+        Frozen(Location(str(copied))).prompts(["a disc"])
+
+
+def test_memory_that_does_not_suffice():
+    """Where memory runs out the error says for what; other errors pass."""
+    for error in (torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError("can't allocate memory")):
+        with pytest.raises(MachineError, match="Encoding a picture needs more memory"), enough_memory("Encoding a picture"):
+            raise error
+    with pytest.raises(RuntimeError, match="shapes"), enough_memory("Encoding a picture"):
+        raise RuntimeError("shapes do not match")
+
+
+def test_workers_encode_on_the_cpu(monkeypatch):
+    """A GPU is used by the main process, the one of its rank; data-loading workers, which are forked, keep off it."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert encoding_device() == torch.device("cuda", 3)
+    assert encoding_device("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.utils.data, "get_worker_info", lambda: "a worker")
+    assert encoding_device() == torch.device("cpu")
