@@ -35,9 +35,14 @@ def dpoframe_losses() -> Mapping[str, str]:
 
 @hookimpl
 def dpoframe_datasets() -> Mapping[str, str]:
-    """Layouts in which image preferences are published."""
+    """Preferences on pictures: layouts in which they are published, and two for a person's own."""
     return {
         "digits-bold": "dpoframe_diffusion.example.bolder_pairs:bolder_pairs",
+        "hpd": "dpoframe_diffusion.readers.hpd:hpd",
+        "image_folders": "dpoframe_diffusion.readers.folders:image_folders",
+        "image_reward": "dpoframe_diffusion.readers.image_reward:image_reward",
+        "image_rows": "dpoframe_diffusion.readers.table:image_rows",
+        "pick_a_pic": "dpoframe_diffusion.readers.pick_a_pic:pick_a_pic",
     }
 
 
