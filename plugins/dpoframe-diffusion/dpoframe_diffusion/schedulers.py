@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dpoframe import Fault
+from dpoframe_diffusion.quiet import quiet
 
 if TYPE_CHECKING:
     from dpoframe_diffusion.loading import Location
@@ -36,11 +38,21 @@ def scheduler_faults(location: Location, name: str | None, options: Mapping[str,
     own = str((location.index.get("scheduler") or [None, ""])[1])
     kinds = known()
     if name is not None and name not in kinds:
+        if lacking := _lacking(name):
+            return [Fault("scheduler", f"{name} needs {lacking}, which is not installed.", f"pip install {lacking}")]
         near = difflib.get_close_matches(name, [*kinds, *(kind.removesuffix("Scheduler") for kind in kinds)], n=1, cutoff=0.5)
         fix = f"Did you mean {near[0].removesuffix('Scheduler') + 'Scheduler'!r}?" if near else f"Known are {', '.join(kinds)}."
         return [Fault("scheduler", f"diffusers has no {name!r}.", fix)]
     chosen = name or own
     return [*_unsuited(own, chosen, options), *_unknown(chosen, kinds.get(chosen), options)]
+
+
+def _lacking(name: str) -> str:
+    """The library without which diffusers has but a stand-in of that name; empty where there is no such class at all."""
+    import diffusers
+
+    backends = getattr(getattr(diffusers, name, None), "_backends", None) if name.endswith("Scheduler") else None
+    return next((library for library in backends or () if importlib.util.find_spec(library) is None), "")
 
 
 def _unsuited(own: str, chosen: str, options: Mapping[str, Any]) -> list[Fault]:
@@ -67,4 +79,5 @@ def _unknown(chosen: str, kind: Any, options: Mapping[str, Any]) -> list[Fault]:
 def made(own: Any, name: str | None, options: Mapping[str, Any]) -> Any:
     """A fresh scheduler: of class `name`, else of `own`'s, with `own`'s configuration changed by `options`."""
     kind = type(own) if name is None else known()[name]
-    return kind.from_config(own.config, **options)
+    with quiet():
+        return kind.from_config(own.config, **options)

@@ -192,7 +192,7 @@ def test_damaged_parts_are_explained(copied):
     with pytest.raises(CheckpointError, match="no folder 'tokenizer'"):
         text_digest(Location(str(copied)))
     (copied / "text_encoder" / "config.json").write_text("{")
-    with pytest.raises(CheckpointError, match="config.json is no JSON"):
+    with pytest.raises(CheckpointError, match=r"config\.json is no JSON"):
         text_digest(Location(str(copied)))
     with pytest.raises((CheckpointError, ConfigError)):
         Frozen(Location(str(copied))).prompts(["a disc"])
