@@ -37,9 +37,9 @@ def collate(
     Raises:
         DataError: a prompt is no caption, or a response no picture that can be read.
     """
-    captions = [caption(example) for example in examples]
+    captions, pictures = [caption(example) for example in examples], [picture(example) for example in examples]
     placed = frames(examples, framing)
-    moments = encodings.moments([(picture(example), frame) for example, frame in zip(examples, placed, strict=True)])
+    moments = encodings.moments(list(zip(pictures, placed, strict=True)))
     noised = [_noised(*one, where, timesteps) for one in zip(examples, placed, moments, strict=True)]
     texts = list(dict.fromkeys(captions))
     return gather(noised, dict(zip(texts, encodings.conditions(texts), strict=True)))
