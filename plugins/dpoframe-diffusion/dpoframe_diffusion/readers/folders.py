@@ -71,7 +71,7 @@ def _pairs(
             media = [
                 pictures.media(row, str(files[name].relative_to(root)), f"{side}/{name}", cover) for side, files in sides.items()
             ]
-            yield pair(row, told.of(name), *media, name=name)
+            yield pair(row, told.of(name), media, {"name": name})
         except RowFault as fault:
             yield row.refuse(fault.code, fault.reason)
 

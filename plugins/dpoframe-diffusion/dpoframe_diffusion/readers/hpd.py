@@ -47,7 +47,7 @@ def hpd(
     def make(row: RawRow) -> Pairs:
         values = row.values
         prompt, shown = caption(values, "prompt"), first_of(values, "image", "file_path", "image_path")
-        yield from ranked_pairs(row, prompt, shown, _ranks(values), pictures, pairs, user=values.get("user_hash"))
+        yield from ranked_pairs(row, prompt, shown, _ranks(values), pictures, pairs, {"user": values.get("user_hash")})
 
     rows = read_rows(path, split, streaming=streaming, revision=revision)
     needs = [("prompt",), ("image", "file_path", "image_path"), ("human_preference", "rank")]

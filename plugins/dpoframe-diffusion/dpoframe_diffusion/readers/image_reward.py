@@ -55,9 +55,9 @@ def image_reward(
         prompt, name = caption(values, "prompt"), values.get("prompt_id") or values.get("id")
         if values.get("img_better") is not None or values.get("img_worse") is not None:
             media = [pictures.media(row, values.get(column), column) for column in ("img_better", "img_worse")]
-            yield pair(row, prompt, *media, prompt_id=name)
+            yield pair(row, prompt, media, {"prompt_id": name})
             return
-        yield from ranked_pairs(row, prompt, values.get("generations"), values.get("ranking"), pictures, pairs, prompt_id=name)
+        yield from ranked_pairs(row, prompt, values.get("generations"), values.get("ranking"), pictures, pairs, {"prompt_id": name})
 
     rows = read_rows(path, split, subset=subset, streaming=streaming, revision=revision)
     needs = [("prompt",), _PICTURES, _RANKS]

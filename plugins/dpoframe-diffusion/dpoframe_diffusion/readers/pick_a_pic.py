@@ -45,7 +45,7 @@ def pick_a_pic(
         chosen, rejected = ("0", "1") if first else ("1", "0")
         media = [pictures.media(row, values.get(f"jpg_{side}"), f"jpg_{side}") for side in (chosen, rejected)]
         models = {f"{what}_source": values.get(f"model_{side}") for what, side in (("chosen", chosen), ("rejected", rejected))}
-        yield pair(row, prompt, *media, ranking_id=values.get("ranking_id"), **models)
+        yield pair(row, prompt, media, {"ranking_id": values.get("ranking_id"), **models})
 
     rows = read_rows(path, split, streaming=streaming, revision=revision)
     needs = [(name,) for name in ("caption", "jpg_0", "jpg_1", "label_0")]

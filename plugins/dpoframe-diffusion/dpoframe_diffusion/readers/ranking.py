@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from dpoframe import Media, PreferencePair, RawRow, RefusedRow
@@ -15,7 +15,7 @@ How: TypeAlias = Literal["all", "best_worst"]
 
 
 def ranked_pairs(
-    row: RawRow, prompt: str, values: Any, ranks: Any, pictures: Pictures, how: How, **meta: Any
+    row: RawRow, prompt: str, values: Any, ranks: Any, pictures: Pictures, how: How, meta: Mapping[str, Any]
 ) -> Iterator[PreferencePair | RefusedRow]:
     """The pairs of a ranking. A picture that cannot be used is refused by itself; the others still make their pairs.
 
@@ -45,7 +45,7 @@ def ranked_pairs(
         raise RowFault("tie", f"All {len(numbers)} pictures have the same rank.")
     for (better, chosen), (worse, rejected) in couples:
         try:
-            yield pair(row, prompt, chosen, rejected, rank_chosen=better, rank_rejected=worse, **meta)
+            yield pair(row, prompt, (chosen, rejected), {"rank_chosen": better, "rank_rejected": worse, **meta})
         except RowFault as fault:
             yield row.refuse(fault.code, fault.reason)
 

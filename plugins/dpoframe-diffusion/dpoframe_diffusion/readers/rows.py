@@ -91,15 +91,18 @@ def caption(values: Mapping[str, Any], *names: str) -> str:
     return value
 
 
-def pair(row: RawRow, prompt: str, chosen: Media, rejected: Media, weight: float = 1.0, **meta: Any) -> PreferencePair:
-    """A pair that knows its row; entries of `meta` that are None are left out.
+def pair(
+    row: RawRow, prompt: str, pictures: Sequence[Media], meta: Mapping[str, Any] | None = None, weight: float = 1.0
+) -> PreferencePair:
+    """A pair of `pictures`, the chosen one first, that knows its row; entries of `meta` that are None are left out.
 
     Raises:
         RowFault: the two pictures are the same, byte by byte (`identical`).
     """
+    chosen, rejected = pictures
     if chosen.digest() == rejected.digest():
         raise RowFault("identical", "The chosen and the rejected picture are the same file, byte by byte.")
-    known = {name: value for name, value in meta.items() if value is not None}
+    known = {name: value for name, value in (meta or {}).items() if value is not None}
     return PreferencePair(prompt, chosen, rejected, weight=weight, meta={**known, "origin": row.source, "row": row.row})
 
 

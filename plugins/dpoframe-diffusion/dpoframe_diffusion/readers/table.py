@@ -62,7 +62,7 @@ def image_rows(
             pictures.media(row, values.get(names[side]), names[side], _mask(values, names, side)) for side in ("chosen", "rejected")
         ]
         rest = short(values, [*names.values(), "weight"])
-        yield pair(row, prompt, *media, weight_of(values), **rest)
+        yield pair(row, prompt, media, rest, weight_of(values))
 
     rows = read_rows(path, split, subset=subset, streaming=streaming, revision=revision)
     needs = [(names[name],) for name in ("prompt", "chosen", "rejected", *(columns or {}))]
