@@ -236,17 +236,8 @@ def test_failures_controls_and_provenance(run: Path) -> None:
         assert findings.CONTROLS[name] in controls
         assert f"judge ({name})" not in sections(text, "What changed")
     origin = sections(text, "Provenance")
-    for value in (
-        "version 7",
-        "ab" * 16,
-        "cd" * 16,
-        "ef" * 16,
-        "feed" * 8,
-        "MIT",
-        "Hits(words=30)",
-        "torch 2",
-        "max_new_tokens=10",
-    ):
+    values = ("version 7", "ab" * 16, "cd" * 16, "ef" * 16, "feed" * 8, "MIT", "Hits(words=30)", "torch 2", "max_new_tokens=10")
+    for value in values:
         assert value in origin, value
     assert "seed: 0" in origin
     assert "&#34;python&#34;: &#34;3.11&#34;" in origin
