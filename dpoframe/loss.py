@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Loss(ABC):
     """A pure function of `PairScores`. Subclass as a frozen dataclass: its fields are its recipe keys.
 
-    The four facts `requires`, `uses_reference`, `couples_pairs` and `mismatched` are read from the instance. A
+    The facts `requires`, `vectors`, `uses_reference`, `couples_pairs` and `mismatched` are read from the instance. A
     subclass sets one with a plain class attribute (`couples_pairs = True`), or overrides the property where it
     depends on the fields.
     """
@@ -27,6 +27,15 @@ class Loss(ABC):
     @property
     def requires(self) -> frozenset[str]:
         """Details the modality must provide (`shared`, `wpo`, ...), see `Modality.provides`."""
+        return frozenset()
+
+    @property
+    def vectors(self) -> frozenset[str]:
+        """Those of `requires` that are vectors, (B, D), such as an image's `residual`.
+
+        They live inside a micro-batch: they are neither gathered over ranks nor kept in a cache. So such a loss takes no cached
+        reference, and does not couple pairs.
+        """
         return frozenset()
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
@@ -44,6 +44,18 @@ class Modality(ABC):
     stochastic: ClassVar[bool] = False
     library: ClassVar[str] = "dpoframe"
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    def prepare(self, examples: Iterable[Example]) -> None:  # noqa: B027
+        """Does work that is the same however the model changes, and keeps it where `collate` finds it. Nothing by default.
+
+        It is called once before the policy is built, so that what does the work (an image encoder) is gone before the model
+        is there, and before an evaluation scores anything. No result may depend on it: `collate` must do without.
+
+        Args:
+            examples: Every example of the run, of which each rank gets its share. The two of a pair come one after the other.
+                A pair comes again for each seed it will have. Take them as they are worked on: the progress that is shown
+                counts what was taken.
+        """
 
     @abstractmethod
     def build(self) -> nn.Module:

@@ -23,20 +23,34 @@ class Media:
     """A picture, sound or film that stands where a text could stand.
 
     Exactly one of `path` and `data` is given. The file is not opened here: a modality decodes it in `collate`.
+
+    Attributes:
+        kind: What it is.
+        path: The file.
+        data: The file's bytes.
+        mask: A grey picture of the same frame that says where a response counts, and how much: black not at all. A modality
+            that can weigh parts of a picture reads it, others do not.
     """
 
     kind: Literal["image", "audio", "video"]
     path: Path | None = None
     data: bytes | None = field(default=None, repr=False)
+    mask: Media | None = None
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.data is None):
             raise ValueError("Media takes exactly one of path= and data=")
+        if self.mask is not None and (self.mask.kind != "image" or self.mask.mask is not None):
+            raise ValueError(f"A mask is a picture without a mask of its own, found {self.mask!r}")
 
     def digest(self) -> str:
-        """Hex digest of the media's bytes (of the file's content where a path is given)."""
+        """Hex digest of the media's bytes (of the file's content where a path is given), and of the mask's where it has one."""
         content = self.data if self.data is not None else Path(str(self.path)).read_bytes()
-        return hashlib.blake2b(content, digest_size=16).hexdigest()
+        own = hashlib.blake2b(content, digest_size=16)
+        if self.mask is not None:
+            # With a name of its own (`person`), so that no bytes of a plain picture have this digest.
+            own = hashlib.blake2b(own.digest() + bytes.fromhex(self.mask.digest()), digest_size=16, person=b"masked")
+        return own.hexdigest()
 
 
 Message: TypeAlias = Mapping[str, Any]
@@ -183,7 +197,8 @@ class Scores:
     Attributes:
         value: (N,) float; a log-probability in nats summed over the response, or minus half a denoising error.
         length: (N,) units the value was summed over (response tokens; 1 for diffusion, whose value is a mean).
-        detail: further (N,) tensors by name, such as `shared` (see `Modality.provides`).
+        detail: further (N,) tensors by name, such as `shared` (see `Modality.provides`). One that is (N, D), such as an image's
+            `residual`, is seen by the loss of its micro-batch alone: it is neither gathered nor kept (see `Loss.vectors`).
     """
 
     value: Tensor
@@ -193,7 +208,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class PairScores:
-    """What a loss sees of B pairs: every field (B,).
+    """What a loss sees of B pairs: every field (B,), details (B,) or (B, D).
 
     `detail` holds, per named detail of the modality, `policy_chosen/<name>`, `policy_rejected/<name>`,
     `reference_chosen/<name>` and `reference_rejected/<name>`; facts about the whole optimizer step under `step/<name>`

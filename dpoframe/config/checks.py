@@ -72,6 +72,13 @@ def check_reference(build: Assembly, reference: ReferenceSection, modality: Part
             f"is none, but the loss {', '.join(needing)} compares with a reference.",
             "Take copy, adapter or cached, or a loss without a reference, such as simpo.",
         )
+    reading = [f"{loss.part.name} ({', '.join(sorted(found))})" for loss in losses if (found := loss.part.value.vectors)]
+    if reference.kind == "cached" and reading:
+        build.fault(
+            ("reference", "kind"),
+            f"is cached, but the loss {', '.join(reading)} reads a vector an example, of which nothing is kept.",
+            "Take copy or adapter.",
+        )
     if reference.kind == "adapter" and modality is not None and with_adapter(modality.value) is False:
         build.fault(
             ("reference", "kind"),

@@ -160,6 +160,9 @@ class TrainerSection:
         validate_every: Steps between two validations; None for one at the end.
         save_every: Steps between two checkpoints; None for a tenth of the run. One is written at the end in any case.
         keep_checkpoints: Checkpoints kept; older ones are removed.
+        seeds_per_pair: How many draws of noise a pair sees in turn, epoch by epoch; None for a new one each epoch. Of use with a
+            modality whose scores depend on the seed (images): with `reference: cached` each draw is then scored once, not
+            once an epoch.
         bucket_by_length: Whether a step holds pairs of about one length.
         num_workers: Processes that prepare batches.
         threads: Threads of torch on a CPU; None for torch's own choice.
@@ -190,6 +193,7 @@ class TrainerSection:
     validate_every: Positive | None = None
     save_every: Positive | None = None
     keep_checkpoints: Positive = 2
+    seeds_per_pair: Positive | None = None
     bucket_by_length: bool = True
     num_workers: Annotated[int, Ge(0), Le(1024)] = 0
     threads: Few | None = None

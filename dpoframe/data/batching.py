@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -121,6 +122,7 @@ class StepDataset:
         tokens_per_batch: Cap of `measure` units a micro-batch.
         accumulate: Least number of micro-batches of a share.
         mismatched: Whether a loss wants mismatched examples.
+        bank: How many seeds a pair has, which come round epoch by epoch; None for a new one each epoch.
         rank: Number of this rank.
         world: Count of ranks.
     """
@@ -130,6 +132,7 @@ class StepDataset:
     tokens_per_batch: int | None = None
     accumulate: int = 1
     mismatched: bool = False
+    bank: int | None = None
     rank: int = 0
     world: int = 1
     _measures: dict[int, tuple[Measure, Measure]] = field(default_factory=dict, repr=False)
@@ -156,7 +159,7 @@ class StepDataset:
         """The pair at a position of an epoch, with the seeds of that epoch."""
         index = self.stream.order(epoch)[position]
         pair = self.stream.pairs[index]
-        seed = seed_of(self.stream.seed, epoch, pair.id)
+        seed = seed_of(self.stream.seed, epoch if self.bank is None else epoch % self.bank, pair.id)
         chosen, rejected = (Example(pair.prompt, response, seed, pair.id) for response in (pair.chosen, pair.rejected))
         other = self.other_response(epoch, position) if self.mismatched else None
         wrong = Example(pair.prompt, other.chosen, seed, pair.id) if other else None
@@ -205,6 +208,19 @@ class StepDataset:
         for step in steps:
             for epoch, position in self.stream.step(step):
                 yield self.entry(epoch, position)
+
+    def distinct(self, steps: int) -> Iterator[Entry]:
+        """The entries of the first `steps` steps, without epochs that bring nothing new: no seed and no mismatched example."""
+        yield from itertools.islice(self.entries(range(steps)), self.distinct_count(steps))
+
+    def distinct_count(self, steps: int) -> int:
+        """How many entries `distinct` gives."""
+        count, size = len(self.stream.pairs), self.stream.batch_size
+        whole = steps * size if self.stream.shuffle else min(steps * size, count)
+        if self.mismatched:  # which response stands beside a prompt depends on the epoch's order
+            return whole
+        draws = self.bank if self.modality.stochastic else 1
+        return whole if draws is None else min(whole, draws * count)
 
 
 def steps_of_one_pass(stream: PairStream) -> int:

@@ -84,8 +84,9 @@ class RowChecks:
 
     def _content(self, content: Content, name: str) -> None:
         if isinstance(content, Media):
-            if content.path is not None and not content.path.is_file():
-                raise RowError("media-missing", f"The {content.kind} of {name!r} is not there: {content.path}.")
+            for what, media in ((content.kind, content), ("mask", content.mask)):
+                if media is not None and media.path is not None and not media.path.is_file():
+                    raise RowError("media-missing", f"The {what} of {name!r} is not there: {media.path}.")
             return
         if not isinstance(content, str) and not _is_messages(content):
             raise RowError("wrong-type", f"{name!r} must be text, chat messages or media, found {shown(content)}.")

@@ -34,6 +34,7 @@ class PairDataModule(lightning.LightningDataModule):
         accumulate: Least number of micro-batches of a rank's share.
         bucket: Whether steps hold pairs of about one length.
         mismatched: Whether a loss wants mismatched examples.
+        bank: How many seeds a pair has; None for a new one each epoch.
         workers: Data-loading processes.
     """
 
@@ -50,13 +51,14 @@ class PairDataModule(lightning.LightningDataModule):
         accumulate: int = 1,
         bucket: bool = True,
         mismatched: bool = False,
+        bank: int | None = None,
         workers: int = 0,
     ) -> None:
         super().__init__()
         self.steps, self.workers = steps, workers
 
         def dataset(stream: PairStream) -> StepDataset:
-            return StepDataset(stream, modality, tokens_per_batch, accumulate, mismatched)
+            return StepDataset(stream, modality, tokens_per_batch, accumulate, mismatched, bank)
 
         self.train = dataset(PairStream(pairs, batch_size, seed, bucket))
         self.validation = dataset(PairStream(validation, batch_size, seed, shuffle=False)) if validation else None

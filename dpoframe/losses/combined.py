@@ -44,6 +44,11 @@ class Combined(Loss):
         return frozenset().union(*(loss.requires for loss, _ in self.parts))
 
     @property
+    def vectors(self) -> frozenset[str]:
+        """The vectors that any part reads."""
+        return frozenset().union(*(loss.vectors for loss, _ in self.parts))
+
+    @property
     def uses_reference(self) -> bool:
         """Whether any part reads the reference."""
         return any(loss.uses_reference for loss, _ in self.parts)
@@ -94,6 +99,16 @@ class Combined(Loss):
 
 
 def combine(parts: Sequence[tuple[Loss, float]]) -> Loss:
-    """The weighted sum of losses; a single loss of weight 1 comes back as it is. ConfigError for weights not above 0."""
+    """The weighted sum of losses; a single loss of weight 1 comes back as it is.
+
+    Raises:
+        ConfigError: a weight is not above 0, or the losses do not go together.
+    """
     combined = Combined(tuple(parts))
+    if combined.couples_pairs and combined.vectors:
+        reads = ", ".join(sorted(combined.vectors))
+        raise ConfigError(
+            f"A loss that compares all pairs of a step goes with none that reads vectors ({reads}): those are at hand for "
+            "one micro-batch at a time. Take one of the two."
+        )
     return parts[0][0] if len(parts) == 1 and parts[0][1] == 1 else combined

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from dpoframe import Loss, PairScores
-from dpoframe.testing.contract import PartContract, expect
+from dpoframe.testing.contract import PartContract, expect, skip
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,7 @@ class LossContract(PartContract):
         """Plausible scores in float64, with the details that the loss requires and what it remembers after a first step."""
         from dpoframe.testing.tensors import pair_scores
 
-        made = pair_scores(pairs, spread=spread, details=self.loss.requires)
+        made = pair_scores(pairs, spread=spread, details=self.loss.requires, vectors=self.loss.vectors)
         state = {f"state/{name}": tensor for name, tensor in self.loss.update({}, made).items()}
         return made.replace(detail={**made.detail, **state})
 
@@ -46,11 +46,11 @@ class LossContract(PartContract):
         If this fails: take logsigmoid(x) in place of log(sigmoid(x)), and softplus in place of log(1 + exp(x)).
         """
         scores = self.scores(spread=200.0)
-        chosen, rejected = self._gradients(scores)
+        gradients = self._gradients(scores)
         value = self.loss(scores)
         expect(bool(value.isfinite().all()), f"the loss is not finite: {value.tolist()}")
-        finite = bool(chosen.isfinite().all() and rejected.isfinite().all())
-        expect(finite, f"the gradient is not finite: chosen {chosen.tolist()}, rejected {rejected.tolist()}")
+        for name, gradient in gradients.items():
+            expect(bool(gradient.isfinite().all()), f"the gradient is not finite: {name} {gradient.tolist()}")
 
     def test_is_pure(self) -> None:
         """The same scores give the same loss, and are left as they were.
@@ -66,15 +66,26 @@ class LossContract(PartContract):
         changed = [name for name in SCORES if not torch.equal(getattr(scores, name), getattr(untouched, name))]
         expect(not changed, f"the loss changed its input {', '.join(changed)} in place")
 
+    def test_reads_vectors_soundly(self) -> None:
+        """What the loss reads as vectors it requires, and then it couples no pairs.
+
+        If this fails: `vectors` names those of `requires` that are (B, D); no more than a micro-batch of them is ever at hand.
+        """
+        stray = sorted(self.loss.vectors - self.loss.requires)
+        expect(not stray, f"{', '.join(stray)} is in vectors, but not in requires")
+        expect(not (self.loss.vectors and self.loss.couples_pairs), "a loss that reads vectors cannot couple pairs")
+
     def test_pulls_the_pair_apart(self) -> None:
         """Where the policy prefers the wrong side by 10 nats, raising chosen against rejected lowers the summed loss.
 
         If this fails: a sign is wrong, or chosen and rejected are exchanged.
         """
+        if self.loss.vectors:
+            skip("scores alone do not say where a loss of vectors pulls; test that with a model")
         scores = self.scores(spread=0.01)
         wrong = scores.replace(policy_chosen=scores.policy_chosen - 5, policy_rejected=(scores.policy_rejected + 5).clamp(max=-0.5))
-        chosen, rejected = self._gradients(wrong)
-        slope = (chosen.sum() - rejected.sum()).item()
+        gradients = self._gradients(wrong)
+        slope = (gradients["policy_chosen"].sum() - gradients["policy_rejected"].sum()).item()
         expect(slope < 0, f"the derivative by (chosen - rejected) is {slope:.4g}, expected below 0")
 
     def test_pairs_stand_for_themselves(self) -> None:
@@ -123,18 +134,22 @@ class LossContract(PartContract):
         bad = [name for name, value in second.items() if getattr(value, "requires_grad", True)]
         expect(not bad, f"{', '.join(bad)}: update must return tensors that carry no graph")
 
-    def _gradients(self, scores: PairScores) -> tuple[Tensor, Tensor]:
-        """Gradients (B,) of the summed loss by the policy's two scores."""
+    def _gradients(self, scores: PairScores) -> dict[str, Tensor]:
+        """Gradients of the summed loss by the policy's scores and details; 0 where it does not read one."""
         import torch
 
-        chosen = scores.policy_chosen.clone().requires_grad_()
-        rejected = scores.policy_rejected.clone().requires_grad_()
-        value = self.loss(scores.replace(policy_chosen=chosen, policy_rejected=rejected)).sum()
-        found = torch.autograd.grad(value, (chosen, rejected), allow_unused=True)
-        return (
-            found[0] if found[0] is not None else torch.zeros_like(chosen),
-            found[1] if found[1] is not None else torch.zeros_like(rejected),
-        )
+        policy = {name: value for name, value in scores.detail.items() if name.startswith("policy_") and value.is_floating_point()}
+        leaves = {name: value.clone().requires_grad_() for name, value in {**_sides(scores), **policy}.items()}
+        sides = {name: leaves[name] for name in _sides(scores)}
+        value = self.loss(scores.replace(**sides, detail={**scores.detail, **{name: leaves[name] for name in policy}})).sum()
+        found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
+        none = ((name, torch.zeros_like(leaf)) for name, leaf in leaves.items())
+        return {name: zeros if made is None else made for (name, zeros), made in zip(none, found, strict=True)}
+
+
+def _sides(scores: PairScores) -> dict[str, Tensor]:
+    """The policy's scores by name."""
+    return {"policy_chosen": scores.policy_chosen, "policy_rejected": scores.policy_rejected}
 
 
 def _select(scores: PairScores, index: Tensor) -> PairScores:

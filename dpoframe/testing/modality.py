@@ -195,6 +195,25 @@ class ModalityContract(PartContract):
             for example in self.examples():
                 modality.measure(example)
 
+    def test_prepare_changes_no_score(self) -> None:
+        """`prepare` takes examples one by one and changes no score: before it and after it, here and in another process.
+
+        If this fails: keep what can be made again from an example, under a name that holds all that decides it, and have
+        `collate` make what is not kept; draw from generators of your own.
+        """
+        import torch
+
+        if type(self.modality).prepare is Modality.prepare:
+            skip("prepare is not implemented")
+        before, states = self.scores(self.examples()).value, (torch.get_rng_state(), random.getstate())
+        self.modality.prepare(example for pair in zip(*self._sides(), strict=True) for example in pair)
+        expect(torch.equal(states[0], torch.get_rng_state()), "torch's global random state was advanced")
+        expect(states[1] == random.getstate(), "the random state of Python's `random` was advanced")
+        self.modality.prepare(iter(()))
+        self.expect_equal(self.scores(self.examples()).value, before, "prepare changes scores")
+        again = pickle.loads(pickle.dumps(self.modality))
+        self.expect_equal(self.scores(self.examples(), again).value, before, "after prepare an unpickled modality scores otherwise")
+
     def test_batch_travels(self) -> None:
         """A batch pickles, and Lightning finds every tensor in it to move to another device.
 
@@ -246,7 +265,9 @@ class ModalityContract(PartContract):
         for name in sorted(self.modality.provides):
             scores = self.scores(self.examples(), self.modality.with_details(frozenset({name})))
             expect(name in scores.detail, f"{name!r} is in provides, but not in the detail of the scores")
-            expect(scores.detail[name].shape == plain.shape, f"detail {name!r} has the shape {tuple(scores.detail[name].shape)}")
+            shape = tuple(scores.detail[name].shape)
+            told = f"detail {name!r} has the shape {shape}, expected ({len(plain)},) or ({len(plain)}, D)"
+            expect(shape[:1] == plain.shape and len(shape) <= 2, told)
             self.expect_equal(scores.value, plain, f"switching on {name!r} changes the score")
         try:
             self.modality.with_details(frozenset({"no-such-detail"}))
@@ -277,6 +298,11 @@ class ModalityContract(PartContract):
         for request in requests:
             alone = self._samples([request])[request.id].response
             expect(alone == together[request.id].response, f"request {request.id!r} alone gives {alone!r:.200}, among others not")
+
+    def _sides(self) -> tuple[list[Example], list[Example]]:
+        """The chosen examples and the rejected ones."""
+        examples = self.examples()
+        return examples[: len(self.pairs)], examples[len(self.pairs) :]
 
     def _samples(self, requests: Sequence[Request]) -> dict[str, Sample]:
         """Samples by the id of their request."""

@@ -54,18 +54,28 @@ def pair_hint(pairs: int) -> Callable[[Tensor, Tensor], Tensor]:
     return hint
 
 
-def pair_scores(pairs: int = 6, seed: int = 0, spread: float = 3.0, details: frozenset[str] = frozenset()) -> PairScores:
-    """Plausible scores of `pairs` pairs in float64: log-probabilities of 4 to 20 tokens, and every detail a loss may ask for."""
+def pair_scores(
+    pairs: int = 6,
+    seed: int = 0,
+    spread: float = 3.0,
+    details: frozenset[str] = frozenset(),
+    vectors: frozenset[str] = frozenset(),
+) -> PairScores:
+    """Plausible scores of `pairs` pairs in float64: log-probabilities of 4 to 20 tokens, and every detail a loss may ask for.
+
+    Those of `details` that are in `vectors` are (B, 5).
+    """
     draw = torch.Generator().manual_seed(seed)
 
-    def noise(size: float) -> Tensor:
-        return torch.randn(pairs, generator=draw, dtype=torch.float64) * size
+    def noise(size: float, *width: int) -> Tensor:
+        return torch.randn(pairs, *width, generator=draw, dtype=torch.float64) * size
 
     lengths = torch.randint(4, 21, (2, pairs), generator=draw).double()
     reference = [-2.0 * lengths[0] + noise(1.0), -2.0 * lengths[1] + noise(1.0)]
     policy = [(part + noise(spread)).clamp(max=-0.5) for part in reference]
     sides = [f"{who}_{side}" for who in ("policy", "reference") for side in ("chosen", "rejected")]
-    extra = {f"{side}/{name}": -noise(1.0).abs() for name in sorted(details) for side in sides}
+    extra = {f"{side}/{name}": -noise(1.0).abs() for name in sorted(details - vectors) for side in sides}
+    extra |= {f"{side}/{name}": noise(1.0, 5) for name in sorted(vectors) for side in sides}
     extra |= {"policy_mismatched": reference[0] - 5 + noise(spread), "reference_mismatched": reference[0] - 5}
     extra["step/chosen_length"] = lengths[0].mean()
     return PairScores(policy[0], policy[1], reference[0], reference[1], lengths[0], lengths[1], extra)

@@ -24,5 +24,6 @@ def data_module(recipe: Recipe, modality: Modality, loss: Loss, pairs: LoadedPai
         accumulate=section.accumulate_grad_batches,
         bucket=section.bucket_by_length,
         mismatched=loss.mismatched,
+        bank=section.seeds_per_pair,
         workers=section.num_workers,
     )

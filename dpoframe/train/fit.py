@@ -19,7 +19,6 @@ from dpoframe.checkpoint import export
 from dpoframe.config.recipe import Recipe
 from dpoframe.data.loading import LoadedPairs, load_pairs
 from dpoframe.data.module import PairDataModule
-from dpoframe.errors import ConfigError
 from dpoframe.loss import Loss
 from dpoframe.losses import combine
 from dpoframe.modality import Modality
@@ -36,13 +35,14 @@ from dpoframe.train.hooks import RunHooks
 from dpoframe.train.interruption import InterruptedRunError, Interruption
 from dpoframe.train.lightning_trainer import make_trainer, quiet
 from dpoframe.train.module import AlignmentModule
+from dpoframe.train.preparing import prepare
 from dpoframe.train.progress import ProgressBar, Telling, Told
 from dpoframe.train.randomness import RankRandomness
-from dpoframe.train.reference import CachedReference, make_reference
+from dpoframe.train.reference import CachedReference, make_reference, require_reference
 from dpoframe.train.reporting import Reporting
 from dpoframe.train.saving import Saving, default_interval
 from dpoframe.train.schedule import total_steps
-from dpoframe.train.sizes import repetition, require_a_pair_each
+from dpoframe.train.sizes import cautions, require_a_pair_each
 from dpoframe.train.watch import Watch, warn
 
 
@@ -123,26 +123,19 @@ def fit(
         if is_first_rank():
             (own if claim is None else claim).enter_context(folder.claimed())
             own.enter_context(folder.taken_back(absent))
-            for message in filter(None, [*pairs.warnings, repetition(recipe.trainer.batch_size, len(pairs.train))]):
+            for message in [*pairs.warnings, *cautions(recipe, len(pairs.train))]:
                 warn(message)
+        data = data_module(recipe, modality, loss, pairs)
+        prepare(modality, data, progress)
         torch.manual_seed(recipe.seed)  # what is made fresh in the model (an adapter) follows from the seed
         policy = (build or modality.build)().train()
-        run = Run(recipe, folder, hooks, loss, modality, policy, pairs, info, progress, evaluating)
+        run = Run(recipe, folder, hooks, loss, modality, policy, pairs, data, info, progress, evaluating)
         return run.go(resume)
 
 
 def is_first_rank() -> bool:
     """Whether this process writes the run folder. Other ranks start while it does."""
     return getattr(rank_zero_only, "rank", 0) == 0
-
-
-def require_reference(recipe: Recipe, loss: Loss) -> None:
-    """Raises `ConfigError` where a loss reads a reference that the recipe says there is none of."""
-    if recipe.reference.kind == "none" and loss.uses_reference:
-        names = ", ".join(one.part.name for one in recipe.loss)
-        raise ConfigError(
-            f"reference.kind is 'none', but the loss ({names}) compares with a reference. Take copy, adapter or cached."
-        )
 
 
 @dataclass
@@ -156,6 +149,7 @@ class Run:
     modality: Modality
     policy: nn.Module
     pairs: LoadedPairs
+    data: PairDataModule
     info: RunInfo
     progress: Told | None = None
     evaluating: Evaluating | None = None
@@ -164,7 +158,7 @@ class Run:
     def go(self, resume: bool) -> FitResult:
         """Trains to the end, or to an interruption."""
         section = self.recipe.trainer
-        module, data = self.module(), data_module(self.recipe, self.modality, self.loss, self.pairs)
+        module, data = self.module(), self.data
         with quiet():
             trainer = make_trainer(section, self.steps, bool(self.pairs.validation), self.callbacks(module, data))
         self.trainer = trainer

@@ -27,7 +27,7 @@ from dpoframe.train.reference import Reference
 from dpoframe.train.rows import metric_row, set_aside
 from dpoframe.train.schedule import clip, make_optimizer, make_schedule, scaler_of
 from dpoframe.train.scoring import LookAhead, PairScorer
-from dpoframe.train.step import Columns
+from dpoframe.train.step import LOSS, Columns
 
 
 class AlignmentModule(lightning.LightningModule):
@@ -96,7 +96,7 @@ class AlignmentModule(lightning.LightningModule):
         optimizer.step()
         schedule.step()
         self.reference.after_step(self.policy)
-        return {"loss": columns[arithmetic.LOSS].mean(), "row": row, "watched": watched}
+        return {"loss": columns[LOSS].mean(), "row": row, "watched": watched}
 
     def backward_pairs(self, batch: StepBatch, number: int, facts: dict[str, Tensor], ahead: LookAhead | None) -> Columns:
         """Scores one micro-batch and adds its share of the step's gradient; ranks exchange gradients after the last."""
@@ -116,16 +116,16 @@ class AlignmentModule(lightning.LightningModule):
         return arithmetic.to_columns(scores, pairs, losses, terms)
 
     def validation_step(self, batch: StepBatch, batch_idx: int) -> None:
-        """Scores a batch of validation pairs; the loss is taken over `batch_size` pairs at a time, as in training."""
-        facts = self.scorer.facts(batch, self.loss_state)
+        """Scores a batch of validation pairs. A loss that couples pairs is taken over `batch_size` at a time, as in training."""
+        facts, coupled = self.scorer.facts(batch, self.loss_state), self.loss.couples_pairs
         parts = []
         for pairs in batch.micro:
             scores = self.scorer.score(pairs, self.scorer.fixed(pairs), facts)
             terms = self.hooks.loss_terms(scores, "validation", self.global_step)
-            parts.append(arithmetic.to_columns(scores, pairs, scores.policy_chosen, terms))
+            parts.append(arithmetic.to_columns(scores, pairs, scores.policy_chosen if coupled else self.loss(scores), terms))
         mine = arithmetic.join(parts) if parts else arithmetic.no_pairs(self.validation_parts, self.device)
         columns = arithmetic.gather(mine, batch.pairs, self.trainer.strategy)
-        self.validation_parts.append(columns | {arithmetic.LOSS: self.loss(arithmetic.to_scores(columns, facts))})
+        self.validation_parts.append(columns | ({LOSS: self.loss(arithmetic.to_scores(columns, facts))} if coupled else {}))
 
     def on_validation_epoch_end(self) -> None:
         """Makes the validation row, over all pairs at once."""

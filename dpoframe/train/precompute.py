@@ -12,6 +12,7 @@ from torch import nn
 
 from dpoframe.data.batching import Entry, StepDataset, move, within_limit
 from dpoframe.data.sampler import share
+from dpoframe.errors import ConfigError
 from dpoframe.modality import Modality
 from dpoframe.train.cache import ScoreStore
 from dpoframe.train.reference import evaluation_mode
@@ -34,7 +35,7 @@ def missing_work(datasets: Sequence[tuple[StepDataset, int]], store: ScoreStore)
     """The pairs and mismatched examples of the run that are not in the store, each once, shortest first."""
     work, seen = Work(), set(store.rows)
     for dataset, steps in datasets:
-        for entry in distinct_entries(dataset, steps):
+        for entry in dataset.distinct(steps):
             keys = dataset.keys(entry)
             if not seen.issuperset(keys):
                 work.pairs.append((dataset, entry))
@@ -44,14 +45,6 @@ def missing_work(datasets: Sequence[tuple[StepDataset, int]], store: ScoreStore)
                 seen.add(key)
     work.pairs.sort(key=lambda pair: pair[1].units)
     return work
-
-
-def distinct_entries(dataset: StepDataset, steps: int) -> Iterator[Entry]:
-    """The entries of a run; one epoch stands for all where neither seeds nor mismatched examples differ between epochs."""
-    count, size = len(dataset.stream.pairs), dataset.stream.batch_size
-    epochs = dataset.mismatched or dataset.modality.stochastic
-    last = steps if epochs else min(steps, -(-count // size) + 1)
-    return dataset.entries(range(last))
 
 
 @torch.no_grad()
@@ -116,7 +109,12 @@ def micro_parts(work: Sequence[tuple[StepDataset, Entry]]) -> Iterator[tuple[Ste
 
 
 def columns(keys: Sequence[str], scores: Scores) -> dict[str, dict[str, float]]:
-    """Name of each example to its row."""
+    """Name of each example to its row; ConfigError where a detail is a vector an example."""
+    if vectors := sorted(name for name, value in scores.detail.items() if value.ndim > 1):
+        raise ConfigError(
+            f"The loss reads {', '.join(vectors)}, a vector an example, of which nothing is kept, so that reference.kind cannot be "
+            "'cached'. Take copy or adapter."
+        )
     table = {"value": scores.value.double(), "length": scores.length, **scores.detail}
     lists = {name: column.cpu().tolist() for name, column in table.items()}
     return {key: {name: values[row] for name, values in lists.items()} for row, key in enumerate(keys)}

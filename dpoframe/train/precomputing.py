@@ -18,7 +18,8 @@ from dpoframe.train.caching import FillCache
 from dpoframe.train.feeding import data_module
 from dpoframe.train.hooks import RunHooks
 from dpoframe.train.lightning_trainer import make_trainer, quiet
-from dpoframe.train.reference import CachedReference, make_reference
+from dpoframe.train.preparing import prepare
+from dpoframe.train.reference import CachedReference, make_reference, require_reference
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,15 @@ def precompute_reference(recipe: Recipe, host: PluginHost | None = None) -> Cach
     loss = combine([(one.part.value, one.weight) for one in recipe.loss])
     modality: Modality = recipe.modality.value.with_details(loss.requires)
     pairs = load_pairs(recipe.data, known, modality, seed=recipe.seed)
+    require_reference(cached, loss)
+    data = data_module(cached, modality, loss, pairs)
+    prepare(modality, data)
     torch.manual_seed(recipe.seed)
     policy = modality.build().train()
     made = RunHooks(known.relay(recipe.active_plugins)).reference(modality, policy, cached)
     reference = make_reference(cached.reference, modality, policy, made, loss.requires, section.precision)
     assert isinstance(reference, CachedReference), "kind cached makes no other"
-    fill = FillCache(modality, reference, data_module(cached, modality, loss, pairs))
+    fill = FillCache(modality, reference, data)
     with quiet():
         computed = fill.fill(make_trainer(section, 1, False, []))
     return CacheReport(reference.store.folder, computed, len(reference.store.rows))

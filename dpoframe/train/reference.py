@@ -18,7 +18,10 @@ from collections.abc import Collection, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from dpoframe.config.recipe import Recipe
 from dpoframe.config.sections import ReferenceSection
+from dpoframe.errors import ConfigError
+from dpoframe.loss import Loss
 from dpoframe.modality import Batch, Modality
 from dpoframe.train.cache import ScoreStore, cache_folder, store_digest
 from dpoframe.types import Scores
@@ -155,3 +158,17 @@ def make_reference(
     if made is not None:
         return ModelReference(made)
     return AdapterReference() if section.kind == "adapter" else Reference()
+
+
+def require_reference(recipe: Recipe, loss: Loss) -> None:
+    """Raises `ConfigError` where a loss reads of the reference what the recipe's kind does not give."""
+    names = ", ".join(one.part.name for one in recipe.loss)
+    if recipe.reference.kind == "cached" and loss.vectors:
+        raise ConfigError(
+            f"reference.kind is 'cached', but the loss ({names}) reads {', '.join(sorted(loss.vectors))}, a vector an example, of "
+            "which nothing is kept. Take copy or adapter."
+        )
+    if recipe.reference.kind == "none" and loss.uses_reference:
+        raise ConfigError(
+            f"reference.kind is 'none', but the loss ({names}) compares with a reference. Take copy, adapter or cached."
+        )

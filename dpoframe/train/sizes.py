@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dpoframe.config.recipe import Recipe
 from dpoframe.config.sections import TrainerSection
 from dpoframe.data.loading import LoadedPairs
 from dpoframe.errors import ConfigError, Fault
 from dpoframe.train.lightning_trainer import make_trainer, quiet
+from dpoframe.train.schedule import total_steps
 
 
 def require_a_pair_each(section: TrainerSection, pairs: LoadedPairs) -> None:
@@ -24,6 +26,27 @@ def require_a_pair_each(section: TrainerSection, pairs: LoadedPairs) -> None:
         faults.append(Fault("data.validation", f"gives {counted(held)}.", f"Give {ranks} or more, or none, or fewer devices."))
     if faults:
         raise ConfigError(f"The run has {ranks} ranks, and each needs a pair:", faults)
+
+
+def cautions(recipe: Recipe, pairs: int) -> list[str]:
+    """What a person should know of a run over so many pairs."""
+    return [*filter(None, [repetition(recipe.trainer.batch_size, pairs), moved_work(recipe, pairs)])]
+
+
+def moved_work(recipe: Recipe, pairs: int) -> str:
+    """What a person should know where cached scores are each used once; empty where they are used again."""
+    section, modality = recipe.trainer, recipe.modality.value
+    if recipe.reference.kind != "cached" or not modality.stochastic:
+        return ""
+    epochs = total_steps(section, pairs) * section.batch_size / pairs
+    if section.seeds_per_pair is not None and section.seeds_per_pair < epochs:
+        return ""
+    return (
+        f"reference.kind is 'cached', but scores of the modality {recipe.modality.name} depend on a pair's seed, and no seed comes "
+        f"twice in the {epochs:.3g} epochs of this run: each cached score is used once, so that the work is moved, not saved. Set "
+        "trainer.seeds_per_pair to less than the number of epochs, or take reference kind copy or adapter. (A second run with "
+        "the same seed and weights finds the scores of the first.)"
+    )
 
 
 def repetition(size: int, pairs: int) -> str:

@@ -28,16 +28,21 @@ def start_figures(loss: Loss, columns: Columns, scores: PairScores) -> dict[str,
     """How far the scores of a step are from equal, and its loss from that of equal scores; all 0-dim.
 
     `start/drift` is the mean of |log-ratio| over both responses, `start/expected` the loss of equal scores, `start/off` how far the
-    step's loss is from it, `start/slope` by how much it changes at most where every log-ratio moves by one.
+    step's loss is from it, `start/slope` by how much it changes at most where every log-ratio moves by one. The loss of equal
+    scores is not known of a loss that reads vectors, which no whole step has; its own then stands for it.
     """
     weight = columns[WEIGHT].to(columns[LOSS])
+    drift = (scores.chosen_logratio.abs() + scores.rejected_logratio.abs()).mean() / 2
+    if loss.vectors:
+        mean = (columns[LOSS] * weight).mean()
+        return {DRIFT: drift, EXPECTED: mean, OFF: torch.zeros_like(mean), SLOPE: torch.zeros_like(mean)}
     detail = {name: _policys(name, scores.detail) for name in scores.detail}
     equal = scores.replace(reference_chosen=scores.policy_chosen, reference_rejected=scores.policy_rejected, detail=detail)
     gradients, losses = score_gradients(loss, equal, weight)
     steepest = [gradient.abs().max() * len(gradient) for gradient in gradients.values()]
     expected = (losses * weight).mean()
     return {
-        DRIFT: (scores.chosen_logratio.abs() + scores.rejected_logratio.abs()).mean() / 2,
+        DRIFT: drift,
         EXPECTED: expected,
         OFF: (columns[LOSS] * weight).mean() - expected,
         SLOPE: torch.stack(steepest).sum() if steepest else torch.zeros_like(expected),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dpoframe.harness.phases.generating import Plan
 from dpoframe.harness.phases.work import Telling, Work
 from dpoframe.harness.storage.keys import logp_key
 from dpoframe.harness.subject import Subject
+from dpoframe.modality import Modality
 from dpoframe.rng import seed_of
 from dpoframe.types import Example
 
@@ -54,6 +55,8 @@ class _Examples:
         """Keys of the examples' scores under each subject, which are in the store afterwards once all processes are done."""
         distinct = list({one.digest: one for one in subjects}.values())
         plans = {one.digest: self._plan(one) for one in distinct}
+        for one in distinct:
+            self._prepare(one, plans[one.digest][1])
         total = sum(len(batch) for _, batches in plans.values() for batch in batches)
         told = Telling(self.work.progress, self.stage, total)
         for one in distinct:
@@ -65,6 +68,23 @@ class _Examples:
                     self.work.store.put("logps", one.scores_of(batch))
                 told.more(len(batch))
         return [plans[one.digest][0] for one in subjects]
+
+    def _prepare(self, subject: Subject, batches: Sequence[Mapping[str, Example]]) -> None:
+        """Has the modality do its frozen work for what this process will score; all processes go on together."""
+        if type(subject.modality).prepare is Modality.prepare:
+            return
+        known = self.work.store.known("logps", [key for batch in batches for key in batch])
+        mine = {id(example) for batch in batches if not known.issuperset(batch) for example in batch.values()}
+        told = Telling(self.work.progress, "prepare", len(mine))
+        subject.modality.prepare(self._taken(mine, told))
+        self.work.ranks.wait()
+
+    def _taken(self, mine: set[int], told: Telling) -> Iterator[Example]:
+        """The examples in the suite's order, in which the two of a pair come one after the other."""
+        for example in self.examples:
+            if id(example) in mine:
+                yield example
+                told.more(1)
 
     def _plan(self, subject: Subject) -> tuple[list[str], list[dict[str, Example]]]:
         """Keys in order, and this process's share of the batches."""

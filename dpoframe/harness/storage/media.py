@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ class Blobs:
     path: Path
 
     def stored(self, content: Content | Mapping[str, Any]) -> Any:
-        """A prompt, response or `meta` as JSON can hold it; media are copied into `blobs/` and named `{"media", "path"}`.
+        """A prompt, response or `meta` as JSON can hold it; media are copied into `blobs/` and named `{"media", "path"}`,
+        with `mask` named likewise where one goes with them.
 
         Halves of characters become U+FFFD.
         """
@@ -42,11 +43,11 @@ class Blobs:
 
     def missing(self, content: Any) -> bool:
         """Whether a stored content names a blob that is not there or is empty."""
-        lost: list[Path] = []
+        lost: list[str] = []
 
         def look(value: Any) -> Any:
-            if _is_blob(value) and not _there(self.path / value["path"]):
-                lost.append(value["path"])
+            parts = [value, value["mask"]] if _is_blob(value) and "mask" in value else [value]
+            lost.extend(part["path"] for part in parts if _is_blob(part) and not _there(self.path / part["path"]))
             return value
 
         self._walk(content, look)
@@ -67,21 +68,27 @@ class Blobs:
         if not isinstance(media, Media):
             return media
         content = media.data if media.data is not None else Path(str(media.path)).read_bytes()
-        name = f"{FOLDER}/{media.digest()}{_suffix(media, content)}"
+        name = f"{FOLDER}/{replace(media, mask=None).digest()}{_suffix(media, content)}"
         target = self.path / name
         if not _there(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             with durable(target) as file:
                 file.write(content)
-        return {"media": media.kind, "path": name}
+        mask = {} if media.mask is None else {"mask": self._put(media.mask)}
+        return {"media": media.kind, "path": name, **mask}
 
     def _get(self, value: Any) -> Any:
-        return value if isinstance(value, Media) else Media(value["media"], path=self.path / value["path"])
+        if isinstance(value, Media):
+            return value
+        mask = self._get(value["mask"]) if "mask" in value else None
+        return Media(value["media"], path=self.path / value["path"], mask=mask)
 
 
 def _is_blob(value: Any) -> bool:
     """Whether a value is what `Blobs.stored` writes: nothing that a suite or a model says can name a file elsewhere."""
-    if not isinstance(value, Mapping) or set(value) != {"media", "path"}:
+    if not isinstance(value, Mapping) or set(value) - {"mask"} != {"media", "path"}:
+        return False
+    if "mask" in value and not (_is_blob(value["mask"]) and value["mask"]["media"] == "image" and "mask" not in value["mask"]):
         return False
     return value["media"] in ("image", "audio", "video") and bool(_BLOB.fullmatch(str(value["path"])))
 
