@@ -116,7 +116,7 @@ def _layers(denoiser: nn.Module) -> dict[str, Any]:
 
 def _save_lora(denoiser: Any, location: Location, file: Path) -> None:
     """Writes the adapters. Their scale is multiplied into the second matrix: not every reader takes notice of alpha."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as serialised
 
     prefix = location.family.denoiser
     tensors: dict[str, Tensor] = {}
@@ -127,7 +127,15 @@ def _save_lora(denoiser: Any, location: Location, file: Path) -> None:
             tensors[f"{prefix}.{name}.lora_B.weight"] = (up.detach() * layer.scaling[adapter]).cpu().contiguous()
     config = _plain_config(denoiser)
     told = json.dumps({f"{prefix}.{name}": value for name, value in config.items()}, sort_keys=True)
-    save_file(tensors, file, {"format": "pt", _BASE: location.model, _CONFIG: told})
+    file.write_bytes(_in_order(serialised(tensors, {"format": "pt", _BASE: location.model, _CONFIG: told})))
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file with its header sorted: the library writes it in any order, and equal runs should write equal files."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[8 + size :]
 
 
 def _plain_config(denoiser: Any) -> dict[str, Any]:
