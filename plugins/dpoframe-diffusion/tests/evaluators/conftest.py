@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from dpoframe import Media, Sample
 
@@ -67,7 +69,6 @@ def make_tokenizer(folder: Path) -> None:
 
 def make_clip(folder: Path, seed: int = 0, **text: int) -> Path:
     """Writes a CLIP with random weights, its tokenizer and its image processor, as transformers lays them out."""
-    import torch
     from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
     make_tokenizer(folder)
@@ -96,6 +97,49 @@ def make_clip(folder: Path, seed: int = 0, **text: int) -> Path:
     model.save_pretrained(folder)
     CLIPImageProcessorPil(size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE}).save_pretrained(folder)
     return folder
+
+
+def renamed(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights of a CLIP of `make_clip` under open_clip's names."""
+    source = load_file(folder / "model.safetensors")
+    state: dict[str, torch.Tensor] = {"logit_scale": source["logit_scale"]}
+    for there, tower in (("", "text_model"), ("visual.", "vision_model")):
+        for number in range(2):
+            mine, theirs = f"{tower}.encoder.layers.{number}", f"{there}transformer.resblocks.{number}"
+            for kind in ("weight", "bias"):
+                parts = [source[f"{mine}.self_attn.{part}_proj.{kind}"] for part in "qkv"]
+                state[f"{theirs}.attn.in_proj_{kind}"] = torch.cat(parts)
+                state[f"{theirs}.attn.out_proj.{kind}"] = source[f"{mine}.self_attn.out_proj.{kind}"]
+                for one, other in (
+                    ("layer_norm1", "ln_1"),
+                    ("layer_norm2", "ln_2"),
+                    ("mlp.fc1", "mlp.c_fc"),
+                    ("mlp.fc2", "mlp.c_proj"),
+                ):
+                    state[f"{theirs}.{other}.{kind}"] = source[f"{mine}.{one}.{kind}"]
+    for mine, theirs in (
+        ("text_model.embeddings.token_embedding.weight", "token_embedding.weight"),
+        ("text_model.embeddings.position_embedding.weight", "positional_embedding"),
+        ("text_model.final_layer_norm.weight", "ln_final.weight"),
+        ("text_model.final_layer_norm.bias", "ln_final.bias"),
+        ("vision_model.embeddings.class_embedding", "visual.class_embedding"),
+        ("vision_model.embeddings.position_embedding.weight", "visual.positional_embedding"),
+        ("vision_model.embeddings.patch_embedding.weight", "visual.conv1.weight"),
+        ("vision_model.pre_layrnorm.weight", "visual.ln_pre.weight"),
+        ("vision_model.pre_layrnorm.bias", "visual.ln_pre.bias"),
+        ("vision_model.post_layernorm.weight", "visual.ln_post.weight"),
+        ("vision_model.post_layernorm.bias", "visual.ln_post.bias"),
+    ):
+        state[theirs] = source[mine]
+    state["text_projection"] = source["text_projection.weight"].T.contiguous()
+    state["visual.proj"] = source["visual_projection.weight"].T.contiguous()
+    return state
+
+
+@pytest.fixture(scope="session")
+def open_clip_state() -> Callable[[Path], dict[str, torch.Tensor]]:
+    """Renames weights; see `renamed`."""
+    return renamed
 
 
 @pytest.fixture(scope="session")

@@ -109,6 +109,7 @@ class TestContract(EvaluatorContract):
     @pytest.fixture(autouse=True, scope="class")
     @classmethod
     def given(cls, clip_folder: Path, samples: tuple[Sample, ...]) -> None:
+        """What is checked."""
         cls.evaluator, cls.samples = ClipScore(str(clip_folder)), samples
 
 
@@ -248,40 +249,8 @@ def test_open_clip_that_raises_counts_as_missing(monkeypatch: pytest.MonkeyPatch
     assert "does not import" in state.reason
 
 
-def open_clip_layout(folder: Path) -> Path:
-    """Adds open_clip's files beside those of transformers, with the same weights under open_clip's names."""
-    source = load_file(folder / "model.safetensors")
-    state: dict[str, torch.Tensor] = {"logit_scale": source["logit_scale"]}
-    for there, tower in (("", "text_model"), ("visual.", "vision_model")):
-        for number in range(2):
-            mine, theirs = f"{tower}.encoder.layers.{number}", f"{there}transformer.resblocks.{number}"
-            for kind in ("weight", "bias"):
-                parts = [source[f"{mine}.self_attn.{part}_proj.{kind}"] for part in "qkv"]
-                state[f"{theirs}.attn.in_proj_{kind}"] = torch.cat(parts)
-                state[f"{theirs}.attn.out_proj.{kind}"] = source[f"{mine}.self_attn.out_proj.{kind}"]
-                for one, other in (
-                    ("layer_norm1", "ln_1"),
-                    ("layer_norm2", "ln_2"),
-                    ("mlp.fc1", "mlp.c_fc"),
-                    ("mlp.fc2", "mlp.c_proj"),
-                ):
-                    state[f"{theirs}.{other}.{kind}"] = source[f"{mine}.{one}.{kind}"]
-    for mine, theirs in (
-        ("text_model.embeddings.token_embedding.weight", "token_embedding.weight"),
-        ("text_model.embeddings.position_embedding.weight", "positional_embedding"),
-        ("text_model.final_layer_norm.weight", "ln_final.weight"),
-        ("text_model.final_layer_norm.bias", "ln_final.bias"),
-        ("vision_model.embeddings.class_embedding", "visual.class_embedding"),
-        ("vision_model.embeddings.position_embedding.weight", "visual.positional_embedding"),
-        ("vision_model.embeddings.patch_embedding.weight", "visual.conv1.weight"),
-        ("vision_model.pre_layrnorm.weight", "visual.ln_pre.weight"),
-        ("vision_model.pre_layrnorm.bias", "visual.ln_pre.bias"),
-        ("vision_model.post_layernorm.weight", "visual.ln_post.weight"),
-        ("vision_model.post_layernorm.bias", "visual.ln_post.bias"),
-    ):
-        state[theirs] = source[mine]
-    state["text_projection"] = source["text_projection.weight"].T.contiguous()
-    state["visual.proj"] = source["visual_projection.weight"].T.contiguous()
+def open_clip_layout(folder: Path, state: dict[str, torch.Tensor]) -> Path:
+    """Adds open_clip's files beside those of transformers."""
     save_file(state, folder / "open_clip_model.safetensors")
     words = state["token_embedding.weight"].shape[0]
     text = {
@@ -302,11 +271,14 @@ def open_clip_layout(folder: Path) -> Path:
     return folder
 
 
-def test_open_clip_gives_the_same_scores(new_clip: Callable[..., Path], tmp_path: Path, samples: tuple[Sample, ...]) -> None:
+def test_open_clip_gives_the_same_scores(
+    new_clip: Callable[..., Path], open_clip_state: Callable[[Path], Any], tmp_path: Path, samples: tuple[Sample, ...]
+) -> None:
     """open_clip and transformers agree on every vector and score of the same weights to 2e-6; `auto` takes open_clip."""
     if not open_clip_imports():
         pytest.skip("open_clip does not import here (pip install open_clip_torch, with a torchvision that fits torch)")
-    folder = open_clip_layout(new_clip(tmp_path / "clip"))
+    folder = new_clip(tmp_path / "clip")
+    open_clip_layout(folder, open_clip_state(folder))
     weights = Weights(str(folder))
     auto = clip_at(weights)
     assert type(auto).__name__ == "OpenClip"
