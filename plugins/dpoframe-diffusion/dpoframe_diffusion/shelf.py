@@ -27,6 +27,7 @@ _Label: TypeAlias = tuple[int, list[str]]
 # Shards that stay open. Each takes a map of memory, of which a process may hold only so many.
 _OPEN = 64
 _DAY = 86400.0
+_FRESH = 2 * 10**9
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +110,8 @@ class Shelf:
             changed = self.folder.stat().st_mtime_ns
             if changed == self._scanned:
                 return
-            self._scanned = changed
+            # A date is good to some milliseconds: while it is fresh, more may come under the same one.
+            self._scanned = changed if abs(time.time_ns() - changed) > _FRESH else 0
             for file in sorted(self.folder.glob("shard-*.safetensors")):
                 if file.name not in self._seen:
                     self._learn(file.name)
