@@ -1,0 +1,92 @@
+"""A folder of pictures that others are compared with."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dpoframe import Asset, Available, Media, Refused
+from dpoframe_diffusion.evaluators.features import features_at
+from dpoframe_diffusion.evaluators.weights import UNKNOWN_LICENCE, Weights, sha256, weight_files
+from dpoframe_diffusion.images import opened
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """`values` (M, D). Two of them are equal only if they are one, so that what follows from them can be kept."""
+
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class References:
+    """The pictures of a folder and its subfolders, by name."""
+
+    folder: str
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return Path(self.folder).expanduser()
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.path.resolve().name
+
+    def files(self) -> tuple[Path, ...]:
+        """Files whose names end like a picture's, sorted."""
+        there = self.path.rglob("*") if self.path.is_dir() else ()
+        return tuple(sorted(file for file in there if file.suffix.lower() in ENDINGS and file.is_file()))
+
+    def probe(self) -> Available | Refused:
+        """Whether there are two pictures at least."""
+        count = len(self.files())
+        if count >= 2:
+            return Available()
+        return Refused(
+            f"the folder {self.folder} holds {count} pictures, expected 2 or more", f"Put pictures there: {', '.join(ENDINGS)}."
+        )
+
+    def assets(self) -> tuple[Asset, ...]:
+        """Name and digest of the pictures; none where there are none."""
+        if not self.files():
+            return ()
+        return (Asset(f"pictures in {self.name}", f"sha256:{self._digest()}", UNKNOWN_LICENCE),)
+
+    def vectors(self, network: Weights) -> Vectors:
+        """The pictures' vectors, made once a process.
+
+        Raises:
+            DataError: a picture cannot be read.
+        """
+        folder = network.path()
+        return _vectors(self, self._digest(), network, tuple(sha256(file) for file in weight_files(folder)))
+
+    def _digest(self) -> str:
+        stats = [(file, file.stat()) for file in self.files()]
+        return _listed(self.path, tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in stats))
+
+
+@functools.lru_cache(maxsize=8)
+def _listed(folder: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
+    """SHA-256 of names and contents, taken anew where a size or time of change is another."""
+    lines = (f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}" for file, _, _ in files)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+@functools.lru_cache(maxsize=2)
+def _vectors(references: References, digest: str, network: Weights, marks: tuple[str, ...]) -> Vectors:
+    import numpy as np
+
+    loaded = features_at(network)
+    return Vectors(np.stack([loaded.vector(opened(Media("image", path=file))).double().numpy() for file in references.files()]))
