@@ -147,6 +147,72 @@ def _stable_diffusion_xl() -> Any:
     )
 
 
+def t5(width: int) -> tuple[Any, Any]:
+    """A T5 encoder of one layer, and its tokenizer with letters for a vocabulary."""
+    from transformers import T5Config, T5EncoderModel, T5Tokenizer
+
+    pieces = ["<pad>", "</s>", "<unk>", "\u2581", *"abcdefghijklmnopqrstuvwxyz0123456789"]
+    tokenizer = T5Tokenizer(vocab=[(piece, -float(number > 3)) for number, piece in enumerate(pieces)], extra_ids=0)
+    config = T5Config(vocab_size=len(pieces), d_model=width, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    return T5EncoderModel(config), tokenizer
+
+
+def _stable_diffusion_3(**config: Any) -> Any:
+    from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+
+    encoder, tokenizer = t5(40)
+    common = {
+        "sample_size": 8,
+        "patch_size": 2,
+        "in_channels": 4,
+        "out_channels": 4,
+        "num_layers": 2,
+        "attention_head_dim": 8,
+        "num_attention_heads": 2,
+        "joint_attention_dim": 40,
+        "caption_projection_dim": 16,
+        "pooled_projection_dim": 16 + 24,
+        "pos_embed_max_size": 16,
+    }
+    return StableDiffusion3Pipeline(
+        transformer=SD3Transformer2DModel(**common | config),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=vae(scaling_factor=0.7, shift_factor=0.06, use_quant_conv=False, use_post_quant_conv=False),
+        text_encoder=clip_text(projection=True),
+        tokenizer=clip_tokenizer(),
+        text_encoder_2=clip_text(projection=True, width=24),
+        tokenizer_2=clip_tokenizer(),
+        text_encoder_3=encoder,
+        tokenizer_3=tokenizer,
+    )
+
+
+def _flux(guidance: bool = True) -> Any:
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+
+    encoder, tokenizer = t5(24)
+    transformer = FluxTransformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=24,
+        pooled_projection_dim=16,
+        guidance_embeds=guidance,
+        axes_dims_rope=(4, 6, 6),
+    )
+    return FluxPipeline(
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=guidance),
+        vae=vae(scaling_factor=0.6, shift_factor=0.1, use_quant_conv=False, use_post_quant_conv=False),
+        text_encoder=clip_text(),
+        tokenizer=clip_tokenizer(),
+        text_encoder_2=encoder,
+        tokenizer_2=tokenizer,
+    )
+
+
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[], Any]], Path]:
     """`saved(name, make)`: the folder of the pipeline that `make` gives with fixed random weights."""
@@ -180,6 +246,30 @@ def sd_v(saved) -> Path:
 def sdxl(saved) -> Path:
     """The folder of a Stable Diffusion XL with text encoders of two widths."""
     return saved("sdxl", _stable_diffusion_xl)
+
+
+@pytest.fixture(scope="session")
+def sd3(saved) -> Path:
+    """The folder of a Stable Diffusion 3 with all three text encoders."""
+    return saved("sd3", _stable_diffusion_3)
+
+
+@pytest.fixture(scope="session")
+def sd35(saved) -> Path:
+    """The folder of a Stable Diffusion 3.5: a second attention in the first block, and normalised queries and keys."""
+    return saved("sd35", lambda: _stable_diffusion_3(dual_attention_layers=(0,), qk_norm="rms_norm"))
+
+
+@pytest.fixture(scope="session")
+def flux(saved) -> Path:
+    """The folder of a Flux that is told a guidance, as dev is."""
+    return saved("flux", _flux)
+
+
+@pytest.fixture(scope="session")
+def flux_schnell(saved) -> Path:
+    """The folder of a Flux that is told none, as schnell is."""
+    return saved("flux_schnell", lambda: _flux(guidance=False))
 
 
 def png(colours: Any) -> Media:
