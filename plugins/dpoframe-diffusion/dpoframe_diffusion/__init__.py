@@ -50,8 +50,16 @@ def dpoframe_datasets() -> Mapping[str, str]:
 def dpoframe_evaluators() -> Mapping[str, str]:
     """Scores of pictures."""
     return {
+        "aesthetic": "dpoframe_diffusion.evaluators.aesthetic:Aesthetic",
+        "clip_score": "dpoframe_diffusion.evaluators.clip_score:ClipScore",
+        "hps": "dpoframe_diffusion.evaluators.hps:Hps",
+        "image_diversity": "dpoframe_diffusion.evaluators.image_diversity:ImageDiversity",
+        "image_reward": "dpoframe_diffusion.evaluators.image_reward:ImageReward",
         "ink": "dpoframe_diffusion.example.ink:Ink",
+        "kid": "dpoframe_diffusion.evaluators.kid:Kid",
         "legibility": "dpoframe_diffusion.example.legibility:Legibility",
+        "nsfw_rate": "dpoframe_diffusion.evaluators.nsfw_rate:NsfwRate",
+        "pickscore": "dpoframe_diffusion.evaluators.pickscore:PickScore",
     }
 
 
