@@ -197,9 +197,20 @@ def test_paired_difference_repeats() -> None:
 
 def test_equal_differences_have_width_zero() -> None:
     """Where every cluster differs by the same amount the interval is that point, and excludes 0 only if it is not 0."""
-    same = stats.paired_difference([0.5, 0.5, 0.5], [0.5, 0.5, 0.5], range(3))
+    same = stats.paired_difference([7.5, 8.0, 9.0], [7.5, 8.0, 9.0], range(3))
     assert (same.low, same.high) == (0.0, 0.0)
     assert not same.excludes(0.0)
+
+
+@pytest.mark.parametrize(("value", "n"), [(0.5, 24), (0.25, 9), (0.0, 40), (1.0, 40)])
+def test_shares_that_are_all_the_same_are_no_certainty(value: float, n: int) -> None:
+    """None of n was otherwise: a share u = z^2 / (n + z^2) may be, all of it 0 or all of it 1; scipy gives z."""
+    z = float(scipy_stats.norm.ppf(0.975))
+    unseen = z * z / (n + z * z)
+    got = stats.mean_interval([value] * n, range(n))
+    assert (got.value, got.low, got.high) == pytest.approx((value, value - unseen * value, value + unseen * (1 - value)))
+    if value in (0.0, 1.0):
+        assert (got.low, got.high) == pytest.approx((stats.wilson(n * value, n).low, stats.wilson(n * value, n).high))
 
 
 def test_constant_base_keeps_the_uncertainty() -> None:
@@ -214,7 +225,8 @@ def test_all_right_in_clusters_is_no_proof() -> None:
     """Four answers a prompt, all of 30 prompts right: Wilson's for 30 of 30, alone and against a base of one half."""
     values, clusters = [1.0] * 120, np.arange(30).repeat(4).tolist()
     expected = stats.wilson(30, 30)
-    assert stats.mean_interval(values, clusters) == expected
+    alone = stats.mean_interval(values, clusters)
+    assert (alone.value, alone.low, alone.high, alone.n) == pytest.approx((1.0, expected.low, 1.0, 30))
     got = stats.paired_difference([0.5] * 120, values, clusters)
     assert (got.value, got.low, got.high) == pytest.approx((0.5, expected.low - 0.5, 0.5))
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from dpoframe.harness.stats.bootstrap import Array, accelerated, acceleration, resampled_means
 from dpoframe.harness.stats.interval import UNKNOWN, Estimate, Interval, student
-from dpoframe.harness.stats.share import is_binary, share_difference
+from dpoframe.harness.stats.share import constant_share, is_binary, share_difference
 from dpoframe.harness.stats.share import share as share_of
 
 FEWEST = 3
@@ -32,7 +32,7 @@ def cluster_stderr(values: Sequence[float], clusters: Sequence[Hashable], *, sma
 def mean_interval(values: Sequence[float], clusters: Sequence[Hashable], *, share: bool = True) -> Interval:
     """The interval that fits the values: Wilson for one yes-or-no a cluster, t for one number, cluster-robust t for several.
 
-    Several yes-or-no values a cluster that are all the same take Wilson's, each cluster counting once.
+    Shares that are all the same take an interval that allows for what was not seen, each cluster counting once.
 
     `clusters` names the unit each value belongs to (the prompt); `n` of the result is the number of clusters. `share`
     says that the values are bounded by 0 and 1; where not, zeros and ones are numbers like any other.
@@ -45,10 +45,10 @@ def mean_estimate(values: Sequence[float], clusters: Sequence[Hashable], *, shar
     if not values:
         return Estimate(UNKNOWN.value, UNKNOWN.stderr, 0, lambda tail: (math.nan, math.nan))
     count = len(set(clusters))
+    if share and len(set(values)) == 1 and 0.0 <= values[0] <= 1.0:
+        return constant_share(values[0], count)
     if count == len(values):
         return share_of(sum(values), count) if share and is_binary(values) else _t(values)
-    if share and is_binary(values) and len(set(values)) == 1:
-        return share_of(count * values[0], count)  # no spread to see does not mean that there is none
     sums, sizes = _by_cluster(values, clusters)
     mean = float(sums.sum() / sizes.sum())
     return student(mean, _robust(sums, sizes, small_sample=True), count)

@@ -27,6 +27,20 @@ def share(successes: float, n: int) -> Estimate:
     return Estimate(p, stderr, n, lambda tail: _score_bounds(p, n, tail))
 
 
+def constant_share(value: float, n: int) -> Estimate:
+    """The mean of n values between 0 and 1 that are all `value`.
+
+    No spread to see does not mean that there is none: none of n was otherwise, so by Wilson's interval at most a share u
+    is, and the mean lies between (1 - u) value and (1 - u) value + u. At 0 and at 1 that is Wilson's interval itself.
+    """
+
+    def bounds(tail: float) -> tuple[float, float]:
+        unseen = _score_bounds(0.0, n, tail)[1]
+        return (1 - unseen) * value, (1 - unseen) * value + unseen
+
+    return Estimate(value, 0.0 if n > 1 else math.nan, n, bounds)
+
+
 def tango(gained: int, lost: int, n: int) -> Interval:
     """Difference of two paired shares by Tango's (1998) score interval, from the pairs that went from 0 to 1 and back.
 
