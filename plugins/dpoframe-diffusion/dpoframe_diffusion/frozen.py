@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from dpoframe_diffusion.loading import DtypeName, Location
 
-__all__ = ["Frozen", "encoding_device", "enough_memory", "image_digest", "pipeline", "text_digest", "vae_dtype"]
+__all__ = ["Frozen", "encoding_device", "enough_memory", "image_digest", "pipeline", "pipeline_class", "text_digest", "vae_dtype"]
 
 
 class Frozen:
@@ -49,7 +49,8 @@ class Frozen:
         import diffusers
 
         name = str((self.location.index.get("vae") or [None, None])[1])
-        kind = getattr(diffusers, name, None)
+        with quiet():
+            kind = getattr(diffusers, name, None)
         if kind is None:
             raise ConfigError(f"The VAE of {self.location.model} is a {name}, which this diffusers does not have.")
         with self.location.explained("vae"):
@@ -137,13 +138,20 @@ def pipeline(location: Location, dtype: DtypeName, **parts: Any) -> Any:
     Raises:
         CheckpointError: its files are damaged.
     """
-    import diffusers
-
-    kind = getattr(diffusers, location.family.pipelines[0])
+    kind = pipeline_class(location)
     with location.explained("rest"):
         made = kind.from_pretrained(location.folder, torch_dtype=_type(dtype), variant=location.variant, **parts)
     made.set_progress_bar_config(disable=True)
     return made
+
+
+def pipeline_class(location: Location) -> Any:
+    """The class of diffusers that draws with such a pipeline from text alone."""
+    import diffusers
+
+    # Only now diffusers imports it, which makes other libraries talk.
+    with quiet():
+        return getattr(diffusers, location.family.pipelines[0])
 
 
 def vae_dtype(location: Location, dtype: DtypeName) -> DtypeName:

@@ -14,7 +14,7 @@ import torch
 
 from dpoframe import ConfigError, DataError, Fault, Media, Request, Sample, as_text, generator
 from dpoframe_diffusion import schedulers
-from dpoframe_diffusion.frozen import enough_memory, pipeline
+from dpoframe_diffusion.frozen import enough_memory, pipeline, pipeline_class
 from dpoframe_diffusion.quiet import quiet
 from dpoframe_diffusion.settings import GenerationSettings
 
@@ -88,10 +88,7 @@ def _check(location: Location, jobs: Sequence[Job]) -> None:
 
 
 def _faults(location: Location, settings: GenerationSettings) -> Iterator[Fault]:
-    import diffusers
-
-    kind = getattr(diffusers, location.family.pipelines[0])
-    taken = list(inspect.signature(kind.__call__).parameters)
+    taken = list(inspect.signature(pipeline_class(location).__call__).parameters)
     for name in settings.call():
         if name not in taken:
             near = difflib.get_close_matches(name, taken, n=1, cutoff=0.7)
@@ -107,10 +104,8 @@ def _has_checker(location: Location) -> bool:
 
 def _pipe(denoiser: Any, location: Location, checked: bool) -> Any:
     """The pipeline around the denoiser, on its device and in its type."""
-    import diffusers
-
     parts: dict[str, Any] = {location.family.denoiser: denoiser}
-    taken = inspect.signature(getattr(diffusers, location.family.pipelines[0]).__init__).parameters
+    taken = inspect.signature(pipeline_class(location).__init__).parameters
     if "safety_checker" in taken and not checked:
         parts |= {"safety_checker": None, "requires_safety_checker": False}
     if "add_watermarker" in taken:
