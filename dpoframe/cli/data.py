@@ -1,4 +1,4 @@
-"""`dpoframe data`: looks at preference data and reshapes it."""
+"""`dpoframe data`: looks at preference data, reshapes it, and makes it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dpoframe.cli import reference
+from dpoframe.cli import build, reference
 from dpoframe.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,9 +28,10 @@ LimitOption = Annotated[int | None, typer.Option(min=1, help="Rows to read at mo
 
 def register(app: typer.Typer) -> None:
     """Adds the verbs."""
-    group = typer.Typer(name="data", help="Looks at preference data, and reshapes it.", no_args_is_help=True)
+    group = typer.Typer(name="data", help="Looks at preference data, reshapes it, and makes it.", no_args_is_help=True)
     group.command("check")(check)
     group.command("convert")(convert)
+    build.register(group)
     reference.register(group)
     app.add_typer(group)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from dpoframe.data.contents import (
@@ -18,8 +19,9 @@ from dpoframe.data.contents import (
     turns,
     user,
 )
+from dpoframe.data.media import is_media, media_of
 from dpoframe.data.rows import RawRow, RowError, shown
-from dpoframe.types import Content, Message, PreferencePair
+from dpoframe.types import Content, Media, Message, PreferencePair
 
 Values = Mapping[str, Any]
 
@@ -66,6 +68,17 @@ class Layout:
         return PreferencePair(parts.prompt, parts.chosen, parts.rejected, weight=_weight(raw.values), meta=meta)
 
 
+@dataclass(frozen=True)
+class MediaLayout(Layout):
+    """A layout whose prompt and responses may be objects that name files, found beside the rows."""
+
+    def pair(self, raw: RawRow) -> PreferencePair:
+        """The pair of a row, with the files in the place of their names."""
+        folder = Path(raw.source).parent
+        values = {key: media_of(value, folder) if is_media(value) else value for key, value in raw.values.items()}
+        return super().pair(RawRow(raw.source, raw.row, values))
+
+
 def _is_short(value: Any) -> bool:
     return isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= 200)
 
@@ -106,6 +119,22 @@ def _response(values: Values, column: str, meaning: str) -> list[Message]:
 
 def _plain(values: Values) -> Parts:
     return Parts(text_of(values, "prompt", "prompt"), text_of(values, "chosen", "chosen"), text_of(values, "rejected", "rejected"))
+
+
+def _media(values: Values) -> Parts:
+    prompt, (chosen, rejected) = values.get("prompt"), (_picture(values, name) for name in ("chosen", "rejected"))
+    if not isinstance(prompt, Media):
+        prompt = messages_of(values, "prompt", "prompt") if isinstance(prompt, list) else text_of(values, "prompt", "prompt")
+    return Parts(prompt, chosen, rejected)
+
+
+def _picture(values: Values, column: str) -> Media:
+    value = values.get(column)
+    if value is None:
+        raise RowError(f"empty-{column}", f"There is no {column!r}.")
+    if not isinstance(value, Media):
+        raise RowError("wrong-type", f"{column!r} must name a file, as {{'media': 'image', 'path': ...}}, found {shown(value)}.")
+    return value
 
 
 def _chat(values: Values) -> Parts:
@@ -229,10 +258,17 @@ _PAIR = ("chosen", "rejected")
 _SAFE_RLHF = ("prompt", "response_0", "response_1")
 _ALL = (
     Layout("plain", ("prompt", *_PAIR), lambda v: v["prompt"] is not None and _is_text(v, "prompt", *_PAIR), _plain, "three texts"),
+    MediaLayout(
+        "media",
+        ("prompt", *_PAIR),
+        lambda v: any(is_media(v[name]) for name in _PAIR),
+        _media,
+        "chosen and rejected objects that name files beside the rows",
+    ),
     Layout(
         "chat",
         ("prompt", *_PAIR),
-        lambda v: _is_chat(v, "prompt"),
+        lambda v: _is_chat(v, "prompt") and not any(is_media(v[name]) for name in _PAIR),
         _chat,
         "prompt a list of chat messages, responses messages or texts",
     ),

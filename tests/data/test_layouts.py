@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from dpoframe import DataError, PreferencePair, RefusedRow
+from dpoframe import DataError, Media, PreferencePair, RefusedRow
 from dpoframe.data.detection import detect, to_pairs
 from dpoframe.data.layouts import LAYOUTS
 from dpoframe.data.rows import RawRow
@@ -24,6 +26,9 @@ SUMMARIES = [{"text": "Yes, it is.", "policy": "ref"}, {"text": "No.", "policy":
 
 EXAMPLES = {
     "plain": ({"prompt": "Is it?", "chosen": "Yes, it is.", "rejected": "No."}, "Is it?", "Yes, it is.", "No."),
+    "media": ({"prompt": "Is it?", "chosen": {"media": "image", "path": "test_layouts.py"},
+               "rejected": {"media": "image", "path": "conftest.py"}}, "Is it?",
+              Media("image", path=Path(__file__)), Media("image", path=Path(__file__).parent / "conftest.py")),
     "chat": ({"prompt": [ASK], "chosen": [YES], "rejected": [NO]}, [ASK], [YES], [NO]),
     "ultrafeedback": ({"prompt": "Is it?", "chosen": [ASK, YES], "rejected": [ASK, NO], "score_chosen": 8.5, "score_rejected": 2.0},
                       [ASK], [YES], [NO]),
@@ -47,9 +52,9 @@ EXAMPLES = {
 }  # fmt: skip
 
 
-def pairs_of(row, layout="auto", columns=None):
+def pairs_of(row, layout="auto", columns=None, source="test"):
     """Pairs of a single row."""
-    return list(to_pairs([RawRow("test", 1, row)], layout, columns))
+    return list(to_pairs([RawRow(source, 1, row)], layout, columns))
 
 
 def test_every_layout_has_an_example():
@@ -61,7 +66,7 @@ def test_every_layout_has_an_example():
 def test_parts(name):
     """A named layout finds prompt, chosen and rejected."""
     row, *expected = EXAMPLES[name]
-    (pair,) = pairs_of(row, name)
+    (pair,) = pairs_of(row, name, source=__file__)
     assert [pair.prompt, pair.chosen, pair.rejected] == expected
 
 

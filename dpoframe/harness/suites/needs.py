@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from dpoframe.config.secrets import masked
-from dpoframe.evaluator import Available, Refused
+from dpoframe.evaluator import Available, Evaluator, Refused
 from dpoframe.harness.suites.suite import Suite
 
 
@@ -21,6 +21,13 @@ class Refusal:
 
     def __str__(self) -> str:
         return f"{self.who} cannot run here: {self.reason}. {self.fix}".replace("..", ".").rstrip()
+
+
+def refusal_of(evaluator: Evaluator) -> Refusal | None:
+    """Why an evaluator cannot run here; None where it can."""
+    state = _asked(evaluator.probe)
+    who = f"The evaluator {evaluator.spec.id!r}"
+    return Refusal(who, state.reason.rstrip("."), state.fix) if isinstance(state, Refused) else None
 
 
 def refusals(suite: Suite) -> list[Refusal]:

@@ -1,0 +1,1 @@
+"""Makes preference pairs from several answers to one prompt, by what an evaluator says of each."""

@@ -1,0 +1,190 @@
+"""From stored answers to preference pairs: what `dpoframe data build` does."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dpoframe.checkpoint.durable import replaceable
+from dpoframe.errors import ConfigError, DataError
+from dpoframe.harness.pairing.candidates import Gathered, gather
+from dpoframe.harness.pairing.choosing import LONE, TIED, UNMET, Chosen, Rule
+from dpoframe.harness.pairing.rows import PairFile
+from dpoframe.harness.pairing.scored import Better, Measure, Verdicts, judge, measure_of, named_evaluator
+from dpoframe.harness.subject import Progress, silent
+
+if TYPE_CHECKING:
+    from dpoframe.plugins import PluginHost
+
+
+@dataclass(frozen=True)
+class Built:
+    """What was made, and of what.
+
+    Attributes:
+        out: The file of pairs.
+        pairs: Pairs written.
+        prompts: Prompts that gave one or more.
+        asked: Prompts found.
+        answers: Answers found.
+        repeated: Answers that had occurred for their prompt, left out.
+        unscored: Answers that the evaluator gave no score, left out, by the reason.
+        tied: Pairs left out because the one answer is not better than the other by more than the margin.
+        alone: Prompts without two answers that could be compared.
+        unmet: Prompts without an answer that passed, or without one that failed, where the mode asks for both.
+        refused: Rows that hold no answer, by code.
+        first_refused: The first of them in words.
+        evaluator: Id of the evaluator.
+        version: Its version.
+        metric: What decided.
+        better: Which way is better.
+    """
+
+    out: Path
+    pairs: int
+    prompts: int
+    asked: int
+    answers: int
+    repeated: int
+    unscored: dict[str, int]
+    tied: int
+    alone: int
+    unmet: int
+    refused: dict[str, int]
+    first_refused: str
+    evaluator: str
+    version: str
+    metric: str
+    better: str
+
+    def lines(self) -> list[str]:
+        """The result for a person."""
+        unscored = sum(self.unscored.values())
+        left = {
+            f"{self.repeated:,} answers repeated another": self.repeated,
+            f"{unscored:,} answers were not scored ({_most(self.unscored)})": unscored,
+            f"{self.tied:,} pairs did not differ by more than the margin": self.tied,
+            f"{self.alone:,} prompts had no two answers to compare": self.alone,
+            f"{self.unmet:,} prompts had no answer that passed beside one that failed": self.unmet,
+            f"{sum(self.refused.values()):,} rows held no answer ({self.first_refused})": sum(self.refused.values()),
+        }
+        head = f"{self.pairs:,} pairs of {self.prompts:,} prompts written to {self.out}, by {self.metric} of {self.evaluator}."
+        total = f"Out of {self.answers:,} answers to {self.asked:,} prompts:"
+        told = [f"  {line}" for line, count in left.items() if count]
+        return [head, total, *told] if told else [head]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How pairs are to be made; the fields that are no `Rule`'s own are described at `build_pairs`."""
+
+    rule: Rule = field(default_factory=Rule)
+    metric: str | None = None
+    better: Better | None = None
+    failed_at: float | None = None
+    media: str | None = None
+    copy: bool = True
+
+
+def build_pairs(
+    sources: Sequence[str | Path],
+    out: str | Path,
+    evaluator: str,
+    *,
+    changes: Sequence[str] = (),
+    wanted: Wanted | None = None,
+    plugins: PluginHost | None = None,
+    progress: Progress = silent,
+) -> Built:
+    """Pairs answers to the same prompt by an evaluator's scores and writes them as JSON Lines, which a recipe reads.
+
+    A row has `prompt`, `chosen`, `rejected` and the evidence: `score_chosen` and `score_rejected` (higher is better: of a
+    metric that is better low they are the metric's negative), `evaluator`, `evaluator_version`, `metric`, `better`, and
+    where each answer is from. Readers keep these in the pair's `meta`.
+
+    Args:
+        sources: Folders of evaluations, and files of rows with `prompt` and `response` or `responses`.
+        out: The file to write, whole or not at all.
+        evaluator: Name of an evaluator that scores answers, or `./mine.py:Class`.
+        changes: The evaluator's keys, `key=value`.
+        wanted: What decides, and how pairs are chosen. `metric`: one that the evaluator gives a sample, its primary where
+            None. `better`: which way, where the metric's scale does not say. `failed_at`: for the mode `failed`, the value
+            at which an answer has failed, and beyond it; the bad end of the scale where None. `media`: the kind of file
+            that texts in the rows name. `copy`: whether files are copied beside `out`.
+        plugins: Where evaluators are; the installed ones unless given.
+        progress: Told of every answer that is scored, as the stage `score`.
+
+    Raises:
+        ConfigError: an option, the evaluator's name or a key of it is wrong.
+        DataError: a source cannot be read, or no pair comes out; the message says what became of the answers.
+        MachineError: the evaluator cannot run here, or the file cannot be written.
+    """
+    from dpoframe.plugins import host
+
+    how, place = wanted or Wanted(), Path(out)
+    if place.suffix not in (".jsonl", ".json", ".ndjson"):
+        raise ConfigError(f"--out is {out}; pairs are written as JSON Lines: give it a name that ends in .jsonl.")
+    replaceable(place)
+    measure = measure_of(named_evaluator(evaluator, changes, plugins or host()), how.metric, how.better)
+    rule = _settled(how, measure)
+    found = gather([Path(source).expanduser() for source in sources], how.media, rule.from_reference)
+    verdicts, counts = judge(found, measure, progress), Counter[str]()
+    chosen = [rule.pairs(scored, counts) for scored in verdicts.prompts.values()]
+    built = _told(place, found, verdicts, chosen, counts, measure)
+    if not built.pairs:
+        raise DataError("\n".join([f"No pair comes out, so {place} is not written.", *built.lines()[1:]]))
+    PairFile(place, measure, how.copy).write(pair for some in chosen for pair in some)
+    return built
+
+
+def _settled(how: Wanted, measure: Measure) -> Rule:
+    """The rule with the point at which an answer has failed; ConfigError where an option is out of range or has no meaning."""
+    rule = how.rule
+    if not (math.isfinite(rule.margin) and rule.margin >= 0):
+        raise ConfigError(f"--margin is {rule.margin}; it must be a number of at least 0.")
+    if rule.per_prompt is not None and rule.per_prompt < 1:
+        raise ConfigError(f"--per-prompt is {rule.per_prompt}; it must be at least 1.")
+    if rule.mode != "failed":
+        if how.failed_at is not None:
+            raise ConfigError("--failed-at belongs to --mode failed.")
+        return rule
+    end = measure.worst if how.failed_at is None else measure.oriented(how.failed_at)
+    if end is None:
+        raise ConfigError(
+            f"The metric {measure.name} has no worst value, so that no answer is known to have failed. Say from which value on "
+            "with --failed-at."
+        )
+    return Rule("failed", rule.margin, rule.per_prompt, end, rule.from_reference)
+
+
+def _told(
+    out: Path, found: Gathered, verdicts: Verdicts, chosen: Sequence[Sequence[Chosen]], counts: Counter[str], measure: Measure
+) -> Built:
+    spec = measure.evaluator.spec
+    return Built(
+        out=out,
+        pairs=sum(map(len, chosen)),
+        prompts=sum(map(bool, chosen)),
+        asked=len(found.prompts),
+        answers=found.rows,
+        repeated=found.repeated,
+        unscored=dict(verdicts.unscored.most_common()),
+        tied=counts[TIED],
+        alone=counts[LONE] + len(found.prompts) - len(verdicts.prompts),
+        unmet=counts[UNMET],
+        refused=dict(found.refused.most_common()),
+        first_refused=found.first,
+        evaluator=spec.id,
+        version=spec.version,
+        metric=measure.name,
+        better=measure.better,
+    )
+
+
+def _most(reasons: dict[str, int]) -> str:
+    """The reason given most often, cut to a line."""
+    return " ".join(next(iter(reasons), "").split())[:160]

@@ -1,0 +1,177 @@
+"""Answers that may be paired: read from evaluations and from files of rows, brought together by prompt."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dpoframe.data.media import KINDS, is_media, media_of
+from dpoframe.data.raw import ENDINGS, raw_rows
+from dpoframe.data.rows import RawRow, RowError, shown
+from dpoframe.errors import ConfigError, DataError
+from dpoframe.harness.storage.folder import EvalFolder
+from dpoframe.types import Content, RefusedRow, Sample, content_digest
+
+_OWN = ("key", "id", "sample", "prompt", "response", "responses", "finished", "detail", "meta", "reference", "source")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One answer to a prompt.
+
+    Attributes:
+        sample: The answer as an evaluator sees it.
+        source: Who gave it: a model's name, or the file's.
+        is_reference: Whether it is no model's answer but the right one that a row names.
+    """
+
+    sample: Sample
+    source: str
+    is_reference: bool = False
+
+
+@dataclass
+class Gathered:
+    """Candidates by prompt.
+
+    Attributes:
+        prompts: Digest of a prompt to the answers to it, in the order in which they were found; none of them twice.
+        rows: Answers found.
+        repeated: Answers that had occurred for their prompt.
+        refused: Rows that hold none: how many, by the reason's code.
+        first: The first of them in words.
+    """
+
+    prompts: dict[str, list[Candidate]] = field(default_factory=dict)
+    rows: int = 0
+    repeated: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    first: str = ""
+    _seen: set[str] = field(default_factory=set)
+
+    def take(self, found: Iterable[Candidate | RefusedRow]) -> Gathered:
+        """Sorts what a source gives in."""
+        for one in found:
+            if isinstance(one, RefusedRow):
+                self.refused[one.code] += 1
+                self.first = self.first or f"{one.source}, row {one.row}: {one.reason}"
+                continue
+            self.rows += 1
+            prompt = content_digest(one.sample.prompt)
+            answer = content_digest(one.sample.prompt, one.sample.response)
+            if answer in self._seen:
+                self.repeated += 1
+                continue
+            self._seen.add(answer)
+            self.prompts.setdefault(prompt, []).append(one)
+        return self
+
+
+def gather(sources: Sequence[Path], media: str | None = None, references: bool = False) -> Gathered:
+    """The answers in all sources.
+
+    Args:
+        sources: Folders of evaluations, and files of rows.
+        media: `image`, `audio` or `video` where a text in `response` or `responses` is the path of such a file.
+        references: Whether a row's `reference` is an answer as well.
+
+    Raises:
+        ConfigError: `media` is no kind, or a source is named twice.
+        DataError: a source is not there, is neither of the two kinds, or nothing in it can be used.
+    """
+    if media is not None and media not in KINDS:
+        raise ConfigError(f"--media is {media!r}; it must be one of {', '.join(KINDS)}.")
+    if len({source.resolve() for source in sources}) < len(sources):
+        raise ConfigError("A source is named twice; each answer counts once anyway. Name each source once.")
+    found = Gathered()
+    for source in sources:
+        found.take(_of_folder(source, references) if source.is_dir() else _of_file(source, media, references))
+    if not found.rows:
+        why = f" The first row that was refused: {found.first}" if found.first else ""
+        raise DataError(f"No answer was found in {', '.join(map(str, sources))}.{why}")
+    return found
+
+
+def _of_folder(folder: Path, references: bool) -> Iterator[Candidate | RefusedRow]:
+    """An evaluation's answers, under the name of the model that gave them."""
+    if not (folder / "samples.jsonl").is_file():
+        near = sorted(path.parent for path in folder.glob("eval/*/samples.jsonl"))
+        hint = f" Name one of {', '.join(map(str, near[:5]))}." if near else ""
+        raise DataError(f"{folder} is no folder of an evaluation: it holds no samples.jsonl.{hint}")
+    evaluation = EvalFolder(folder)
+    model = str(evaluation.document("manifest.json").get("model") or folder.name)
+    for row in evaluation.samples():
+        yield Candidate(row.sample, model)
+        if references and row.meta.get("reference"):
+            yield _reference(row.sample, row.meta["reference"])
+
+
+def _of_file(file: Path, media: str | None, references: bool) -> Iterator[Candidate | RefusedRow]:
+    reader = next((name for end, name in ENDINGS.items() if file.name.lower().endswith(end) and name != "text"), "")
+    if not reader:
+        known = ", ".join(end for end, name in ENDINGS.items() if name != "text")
+        raise DataError(f"{file} is neither the folder of an evaluation nor a file whose name ends in {known}.")
+    for row in raw_rows(reader, {"path": str(file)}):
+        if isinstance(row, RefusedRow):
+            yield row
+            continue
+        try:
+            yield from _of_row(row, media, references)
+        except RowError as fault:
+            yield row.refuse(fault.code, fault.reason)
+
+
+def _of_row(row: RawRow, media: str | None, references: bool) -> list[Candidate]:
+    """The answers of a row: `responses` has several, `response` one."""
+    values, folder = row.values, Path(row.source).parent
+    prompt = _content(values.get("prompt"), folder, None, "prompt")
+    if values.get("responses") is not None:
+        given = values["responses"]
+        if not isinstance(given, list) or not given:
+            raise RowError("wrong-type", f"'responses' must be a list of answers, found {shown(given)}.")
+        one = False
+    else:
+        given, one = [values.get("response")], True
+    answers = [_content(answer, folder, media, "response") for answer in given]
+    name, source = str(values.get("id") or f"row {row.row}"), str(values.get("source") or Path(row.source).stem)
+    meta = {**{key: value for key, value in values.items() if key not in _OWN}, **_mapping(values.get("meta"))}
+    if values.get("reference"):
+        meta["reference"] = values["reference"]
+    detail, finished = _mapping(values.get("detail")) if one else {}, values.get("finished", True) is not False
+    samples = [
+        Sample(f"{name}#{number}", prompt, answer, finished, detail, meta) for number, answer in enumerate(answers, _number(values))
+    ]
+    made = [Candidate(sample, source) for sample in samples]
+    return [*made, _reference(samples[0], values["reference"])] if references and values.get("reference") else made
+
+
+def _number(values: Mapping[str, Any]) -> int:
+    """The number of a row's first answer among those to its prompt."""
+    number = values.get("sample", 0)
+    return number if type(number) is int else 0
+
+
+def _reference(sample: Sample, answer: Any) -> Candidate:
+    made = Sample(f"{sample.id.rpartition('#')[0] or sample.id}#reference", sample.prompt, answer, meta=sample.meta)
+    return Candidate(made, "reference", is_reference=True)
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def _content(value: Any, folder: Path, media: str | None, meaning: str) -> Content:
+    """A prompt or answer as a row has it: text, chat messages, or a file; with `media`, a text is a file's path."""
+    if value is None:
+        raise RowError("prompt-missing" if meaning == "prompt" else "wrong-type", f"There is no {meaning!r}.")
+    if is_media(value):
+        return media_of(value, folder)
+    if isinstance(value, str):
+        return value if media is None else media_of({"media": media, "path": value}, folder)
+    if isinstance(value, list) and value and all(isinstance(item, Mapping) and "role" in item for item in value):
+        messages: Sequence[Mapping[str, Any]] = value
+        return messages
+    raise RowError("wrong-type", f"{meaning!r} must be text, chat messages or a file, found {shown(value)}.")

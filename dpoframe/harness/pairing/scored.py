@@ -1,0 +1,123 @@
+"""What an evaluator says of candidates, as numbers of which the higher is the better."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from dpoframe.config import paths
+from dpoframe.config.assembly import Assembly
+from dpoframe.config.overrides import apply
+from dpoframe.errors import ConfigError, Fault, MachineError
+from dpoframe.evaluator import Evaluator, Scale
+from dpoframe.harness.pairing.candidates import Candidate, Gathered
+from dpoframe.harness.phases.laying import seen_by
+from dpoframe.harness.phases.limits import score_all
+from dpoframe.harness.storage.folder import Row
+from dpoframe.harness.subject import Progress
+from dpoframe.harness.suites.needs import refusal_of
+from dpoframe.harness.suites.suite_file import SuiteDocument
+
+if TYPE_CHECKING:
+    from dpoframe.plugins import PluginHost
+
+Better = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The metric that decides: whose it is, its scale, and which way is better."""
+
+    evaluator: Evaluator
+    name: str
+    scale: Scale
+    better: Better
+
+    def oriented(self, value: float) -> float:
+        """The value, its sign changed where a lower one is better."""
+        return value if self.better == "higher" else -value
+
+    @property
+    def worst(self) -> float | None:
+        """The end of the scale that is bad, oriented; None where the scale has none."""
+        end = self.scale.low if self.better == "higher" else self.scale.high
+        return None if end is None else self.oriented(end)
+
+
+@dataclass
+class Verdicts:
+    """Candidates of one prompt after another with their oriented scores; those without one are counted, by the reason."""
+
+    prompts: dict[str, list[tuple[Candidate, float]]] = field(default_factory=dict)
+    unscored: Counter[str] = field(default_factory=Counter)
+
+
+def named_evaluator(name: str, changes: Sequence[str], plugins: PluginHost) -> Evaluator:
+    """An evaluator by its name, or by `./mine.py:Class`, with its keys set.
+
+    Args:
+        name: What a suite would name it.
+        changes: `key.sub=value`.
+        plugins: Where it is looked up.
+
+    Raises:
+        ConfigError: the name or a key is wrong; all faults at once.
+        MachineError: it cannot run here.
+    """
+    document = SuiteDocument({"evaluators": [{"name": name}]}, "--evaluator", kind="suite")
+    document.given.add(("evaluators",))
+    build = Assembly(document, plugins)
+    build.faults += apply(document, [f"evaluators.0.{change}" for change in changes])
+    paths.resolve(document, ("evaluators",))
+    part = build.part("evaluator", document.data["evaluators"][0], ("evaluators", 0))
+    faults = [*build.faults, *(Fault("", str(error)) for error in build.machine if build.faults)]
+    if faults:
+        raise ConfigError(f"The evaluator {name} cannot be used:", faults)
+    if build.machine or part is None:
+        raise build.machine[0] if build.machine else ConfigError(f"The evaluator {name} cannot be used.")
+    evaluator: Evaluator = part.value
+    if refusal := refusal_of(evaluator):
+        raise MachineError(str(refusal))
+    return evaluator
+
+
+def measure_of(evaluator: Evaluator, metric: str | None, better: Better | None) -> Measure:
+    """The metric of an evaluator that decides: the named one, else its primary; ConfigError where it cannot decide."""
+    spec = evaluator.spec
+    if spec.needs == "pair":
+        raise ConfigError(f"The evaluator {spec.id} reads held-out pairs, not answers. Name one that scores answers.")
+    known = ", ".join(spec.metrics) or "none"
+    name = metric or spec.primary
+    if name not in spec.metrics:
+        what = "is a figure over all samples" if name in spec.aggregates else "is none of its metrics"
+        raise ConfigError(f"{name!r} {what} of the evaluator {spec.id}. Name one with --metric; a sample has: {known}.")
+    scale = spec.metrics[name]
+    way = better or scale.better
+    if way is None:
+        raise ConfigError(f"The metric {name} of {spec.id} does not say which way is better. Say --better higher or lower.")
+    return Measure(evaluator, name, scale, way)
+
+
+def judge(found: Gathered, measure: Measure, progress: Progress) -> Verdicts:
+    """Asks the evaluator about every candidate, within its limits, as an evaluation does."""
+    spec, made = measure.evaluator.spec, Verdicts()
+    total = sum(map(len, found.prompts.values()))
+    waiting: deque[tuple[str, Candidate]] = deque()
+
+    def rows() -> Iterator[Row]:
+        for prompt, candidates in found.prompts.items():
+            for one in candidates:
+                waiting.append((prompt, one))
+                yield seen_by(Row("", **vars(one.sample)), spec.needs)
+
+    for done, score in enumerate(score_all(measure.evaluator, rows()), start=1):
+        prompt, one = waiting.popleft()
+        value = None if score.values is None else score.values.get(measure.name)
+        if value is None:
+            made.unscored[score.reason or f"it has no {measure.name}"] += 1
+        else:
+            made.prompts.setdefault(prompt, []).append((one, measure.oriented(value)))
+        progress("score", done, total)
+    return made
