@@ -170,9 +170,9 @@ def test_a_pair_shares_noise_and_time(sd, pairs, examples):
 
 
 def test_pictures_of_many_shapes_score_as_alone(sdxl, picture):
-    """A batch of several buckets is scored by groups, each example as alone with its partner, in the order it came."""
+    """A batch of several buckets is scored by groups, each example as alone, in the order it came."""
     modality = _modality(sdxl, framing=FramingSection(resolution=16, buckets=True, multiple=4))
-    shapes = [(16, 16), (12, 24), (24, 12)]
+    shapes = [(16, 16), (12, 24), (16, 16), (24, 12), (12, 24)]
     made = [Example("a disc", picture(number, True, shape), number, str(number)) for number, shape in enumerate(shapes)]
     batch, model = modality.collate(made), modality.build()
     assert len(batch.groups) == 3
