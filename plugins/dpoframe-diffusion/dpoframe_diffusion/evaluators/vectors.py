@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -54,7 +55,8 @@ class VectorEvaluator(PictureEvaluator):
         import numpy as np
 
         taken = operator.itemgetter(*self.names())
-        return np.array([taken(one.values) for one in scores], dtype=np.float64).reshape(len(scores), -1)
+        flat = itertools.chain.from_iterable(taken(one.values) for one in scores)
+        return np.fromiter(flat, dtype=np.float64).reshape(len(scores), -1)
 
     def own(self, plain: EvaluatorSpec) -> EvaluatorSpec:
         """The names of a vector's numbers are in it: they are for `aggregate` alone."""
