@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import netrc
 import os
 import re
@@ -178,9 +179,18 @@ def picture(value: Any) -> Any:
     import wandb
 
     with contextlib.suppress(Exception):  # Pillow is missing, the file is gone, or it is no picture
-        if value.kind == "image" and value.path is not None:
-            return wandb.Image(str(value.path))
+        if value.kind == "image":
+            return wandb.Image(str(value.path)) if value.data is None else wandb.Image(opened(value.data))
     return named(value)
+
+
+def opened(data: bytes) -> Any:
+    """A picture out of its bytes, decoded, so that a broken one fails here."""
+    from PIL import Image
+
+    made = Image.open(io.BytesIO(data))
+    made.load()
+    return made
 
 
 def named(media: Media) -> str:

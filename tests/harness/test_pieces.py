@@ -32,6 +32,38 @@ def test_large_pictures_are_made_smaller() -> None:
     assert pieces.smaller(bomb) is None
 
 
+def test_smaller_pictures_look_as_the_large_ones() -> None:
+    """A camera's turn is carried out and what is clear becomes white before the JPEG, which knows neither; same bytes each time."""
+    image = pytest.importorskip("PIL.Image")
+    turned = image.new("RGB", (1200, 600), "red")
+    turned.paste("blue", (0, 0, 600, 600))
+    exif = turned.getexif()
+    exif[0x0112] = 6  # a quarter to the right: the left half comes up
+    out = io.BytesIO()
+    turned.save(out, "PNG", exif=exif)
+    made = image.open(io.BytesIO(pieces.smaller(out.getvalue()) or b""))
+    assert made.size == (pieces.EDGE // 2, pieces.EDGE)
+    above, below = made.getpixel((160, 100)), made.getpixel((160, 540))
+    assert above[2] > 200 > 60 > above[0]
+    assert below[0] > 200 > 60 > below[2]
+    clear = image.new("RGBA", (900, 900), (0, 0, 0, 0))
+    small = pieces.smaller(save(clear))
+    assert small == pieces.smaller(save(clear))
+    assert image.open(io.BytesIO(small or b"")).getpixel((5, 5)) == (255, 255, 255)
+    palette = image.new("P", (900, 900), 3)
+    palette.putpalette([200, 10, 10] * 256)
+    assert image.open(io.BytesIO(pieces.smaller(save(palette)) or b"")).getpixel((5, 5))[0] > 190
+
+
+def test_tiny_pictures_keep_their_pixels() -> None:
+    """A PNG of few pixels is marked, so that a browser enlarges it without blur; larger ones and other formats are not."""
+    image = pytest.importorskip("PIL.Image")
+    maker = pieces.Pieces(Path())
+    sizes = {size: maker.response(Media("image", data=save(image.new("L", size))))[0].tiny for size in ((32, 32), (96, 8), (97, 8))}
+    assert sizes == {(32, 32): True, (96, 8): True, (97, 8): False}
+    assert not pieces.is_tiny(b"\x89PNG")
+
+
 def save(picture: Any) -> bytes:
     """A picture as PNG."""
     out = io.BytesIO()

@@ -87,6 +87,12 @@ class Answers:
     models: Sequence[str] = field(default_factory=tuple)
 
     @property
+    def pictures(self) -> bool:
+        """Whether the answers are pictures, which go into a grid."""
+        said = [piece for group in self.groups for card in group.cards for side in card.sides for piece in side.pieces]
+        return 2 * sum(bool(piece.picture) for piece in said) > len(said)
+
+    @property
     def left_out(self) -> int:
         """Answers that are not on the page."""
         return self.total - sum(len(group.cards) for group in self.groups)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import struct
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,9 @@ PICTURE, PICTURES = 120_000, 8_000_000
 EDGE = 640
 """Longest edge, in pixels, of a picture that was made smaller."""
 
+TINY = 96
+"""Longest edge of a picture that is enlarged pixel by pixel."""
+
 MAGIC = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
@@ -43,6 +47,7 @@ class Piece:
         folded: What follows the text when it is unfolded.
         more: Characters that were left out.
         picture: A data URI; empty for a text.
+        tiny: Whether the picture is so small that its pixels are better seen than blurred.
     """
 
     role: str = ""
@@ -50,6 +55,7 @@ class Piece:
     folded: str = ""
     more: int = 0
     picture: str = ""
+    tiny: bool = False
 
 
 @dataclass
@@ -113,7 +119,8 @@ class Pieces:
         if len(picture) > self.budget.left:
             return Piece(role, f"[{name}, {len(data):,} bytes: left out to keep the page small]")
         self.budget.left -= len(picture)
-        return Piece(role, name, picture=f"data:{kind_of(picture)};base64,{base64.b64encode(picture).decode()}")
+        uri = f"data:{kind_of(picture)};base64,{base64.b64encode(picture).decode()}"
+        return Piece(role, name, picture=uri, tiny=is_tiny(picture))
 
 
 def split(text: str) -> int:
@@ -137,6 +144,11 @@ def kind_of(data: bytes) -> str:
     return next((kind for magic, kind in MAGIC if data.startswith(magic)), "")
 
 
+def is_tiny(data: bytes) -> bool:
+    """Whether a PNG says in its header that neither edge is longer than `TINY`; other formats are not for such pictures."""
+    return data[:4] == b"\x89PNG" and len(data) >= 24 and all(edge <= TINY for edge in struct.unpack(">II", data[16:24]))
+
+
 def shrunk(data: bytes) -> bytes | None:
     """A picture no larger than a page can bear, and always in the same bytes; None for what is none, or is too large as it is."""
     known = kind_of(data)
@@ -146,9 +158,9 @@ def shrunk(data: bytes) -> bytes | None:
 
 
 def smaller(data: bytes) -> bytes | None:
-    """The picture with a longest edge of `EDGE`, as JPEG; None where Pillow is missing or cannot read it."""
+    """The picture upright, on white, with a longest edge of `EDGE`, as JPEG; None where Pillow is missing or cannot read it."""
     try:
-        from PIL import Image
+        from PIL import Image, ImageOps
     except ImportError:
         return None
     try:
@@ -157,8 +169,12 @@ def smaller(data: bytes) -> bytes | None:
             warnings.simplefilter("error")
             opened = Image.open(io.BytesIO(data))
             opened.draft("RGB", (EDGE, EDGE))
-            made = opened.convert("RGB")
+            clear = "A" in opened.getbands() or "transparency" in opened.info
+            # How a camera was held is noted beside the pixels, and lost with the note.
+            made = ImageOps.exif_transpose(opened).convert("RGBA" if clear else "RGB")
             made.thumbnail((EDGE, EDGE))
+            if clear:
+                made = Image.alpha_composite(Image.new("RGBA", made.size, "white"), made).convert("RGB")
     except Exception:  # whatever a broken picture makes its reader raise
         return None
     out = io.BytesIO()
