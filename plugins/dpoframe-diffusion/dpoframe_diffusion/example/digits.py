@@ -110,7 +110,9 @@ def _whole_set() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Cells (1797, 8, 8) in [0, 1] and labels (1797,)."""
     try:
         from sklearn.datasets import load_digits
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "sklearn":  # it is there, and lacks something itself
+            raise
         raise MissingExtraError("The example on digits", "scikit-learn", INSTALL) from error
     loaded = load_digits()
     return loaded.images / DEEPEST, loaded.target

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -45,18 +44,20 @@ def base(settings: BaseSettings, progress: Progress) -> Base:
     It is written aside and renamed, so that a run that is cut off leaves none.
     """
     folder = place(settings)
-    if (folder / RECORD).is_file():
-        return Base(folder, False, json.loads((folder / RECORD).read_text(encoding="utf-8")))
+    if folder.is_dir():
+        return Base(folder, False, _record(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        record = _made(settings, aside, progress)
-        # Another process may have been quicker: its base is the same.
-        with contextlib.suppress(OSError):
+        _make(settings, aside, progress)
+        try:
             aside.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was quicker, and its base is the same
+                raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return Base(folder, True, record)
+    return Base(folder, True, _record(folder))
 
 
 def place(settings: BaseSettings) -> Path:
@@ -64,17 +65,19 @@ def place(settings: BaseSettings) -> Path:
     return _cache() / "diffusion" / f"digits-base-{_digest(settings)}"
 
 
-def _made(settings: BaseSettings, folder: Path, progress: Progress) -> dict[str, Any]:
-    """Trains the base and writes it; returns the record."""
+def _make(settings: BaseSettings, folder: Path, progress: Progress) -> None:
+    """Trains the base and writes it, with its record."""
     import diffusers
     import torch
     import transformers
 
     from dpoframe_diffusion.example.base_training import train_base
+    from dpoframe_diffusion.quiet import quiet
 
     started = time.monotonic()
     trained = train_base(settings, progress)
-    trained.pipeline.save_pretrained(str(folder))
+    with quiet():
+        trained.pipeline.save_pretrained(str(folder))
     record = {
         "pictures": f"{len(digits('train'))} of scikit-learn's handwritten digits",
         "seconds": round(time.monotonic() - started, 1),
@@ -86,7 +89,11 @@ def _made(settings: BaseSettings, folder: Path, progress: Progress) -> dict[str,
     }
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     folder.chmod(0o755)  # a temporary folder is for its owner alone
-    return record
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    return found
 
 
 def _count(module: Any) -> int:

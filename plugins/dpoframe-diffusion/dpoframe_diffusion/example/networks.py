@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from dpoframe_diffusion.example.digits import SIDE
 from dpoframe_diffusion.example.vocabulary import LENGTH, tokenizer_for
 
@@ -29,7 +31,7 @@ class Sizes:
     """
 
     autoencoder: tuple[int, ...] = (16, 32, 32)
-    denoiser: tuple[int, ...] = (64, 96)
+    denoiser: tuple[int, ...] = (32, 64)
 
 
 def untrained(captions: Sequence[str], sizes: Sizes) -> StableDiffusionPipeline:
@@ -75,7 +77,7 @@ def _autoencoder(channels: tuple[int, ...]) -> Any:
 def _text_encoder(tokenizer: Any) -> Any:
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    return CLIPTextModel(
+    made = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
             hidden_size=WIDTH,
@@ -89,6 +91,9 @@ def _text_encoder(tokenizer: Any) -> Any:
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+    # CLIP begins with words that hardly differ, and learns them from millions of captions. Here they must differ at once.
+    torch.nn.init.normal_(made.get_input_embeddings().weight)
+    return made
 
 
 def _denoiser(channels: tuple[int, ...]) -> Any:
@@ -98,8 +103,9 @@ def _denoiser(channels: tuple[int, ...]) -> Any:
         sample_size=LATENT[1],
         in_channels=LATENT[0],
         out_channels=LATENT[0],
-        down_block_types=("CrossAttnDownBlock2D",) * len(channels),
-        up_block_types=("CrossAttnUpBlock2D",) * len(channels),
+        # Attention where the latent is smallest: at its full size it would cost as much as all the rest.
+        down_block_types=(*("DownBlock2D",) * (len(channels) - 1), "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", *("UpBlock2D",) * (len(channels) - 1)),
         block_out_channels=channels,
         layers_per_block=1,
         cross_attention_dim=WIDTH,
