@@ -74,19 +74,22 @@ def suited_clip(weights: Weights, library: Library = "auto") -> Available | Refu
         return Refused(f"{weights.model} holds no open_clip_config.json", "Leave out `library`: transformers reads it.")
     if not open_clip_imports():
         return Refused(
-            "open_clip does not import here",
+            "open_clip does not import here, or is older than 3.0",
             'Leave out `library`, or: pip install "dpoframe-diffusion[open-clip]" (see `dpoframe doctor`).',
         )
     return Available()
 
 
 def open_clip_imports() -> bool:
-    """Whether open_clip can be used. With a torchvision of another build it raises RuntimeError, not ImportError."""
+    """Whether open_clip can be used, from version 3 on, which reads folders.
+
+    With a torchvision of another build its import raises RuntimeError, not ImportError.
+    """
     try:
-        import open_clip  # noqa: F401
+        import open_clip
     except Exception:
         return False
-    return True
+    return int(open_clip.__version__.split(".")[0]) >= 3
 
 
 def has_open_clip_layout(folder: Path) -> bool:
@@ -123,4 +126,4 @@ def unit(vector: Any) -> Tensor:
     """(D,) of length 1, float32 on the CPU, from (1, D)."""
     import torch
 
-    return torch.nn.functional.normalize(vector[0].double(), dim=-1).float().cpu()
+    return torch.nn.functional.normalize(vector[0].cpu().double(), dim=-1).float()

@@ -91,7 +91,7 @@ class Classifier:
 
         pixels = self.processor(images=image, return_tensors="pt")["pixel_values"].to(self.model.device)
         with torch.inference_mode():
-            logits = self.model(pixel_values=pixels).logits[0].double().cpu()
+            logits = self.model(pixel_values=pixels).logits[0].cpu().double()
         several = self.model.config.problem_type == "multi_label_classification"
         chances = logits.sigmoid() if several else logits.softmax(-1)
         return float(chances[int(self.model.config.label2id[label])])
