@@ -23,7 +23,7 @@ def image_digest(location: Location) -> str:
     """Digest of what decides a picture's latent: the VAE's weights and configuration.
 
     Raises:
-        CheckpointError: the pipeline has no VAE.
+        CheckpointError: the VAE's files are not there.
         MachineError: a file may not be read.
     """
     return _digest(location, ("vae",))
@@ -41,7 +41,8 @@ def text_digest(location: Location) -> str:
 
 def _digest(location: Location, parts: Sequence[str]) -> str:
     digest = hashlib.blake2b(f"{location.index.get('_class_name')}\n".encode(), digest_size=16)
-    for part in parts:
+    # What a pipeline does without (the third text encoder of SD3) is listed as null.
+    for part in (part for part in parts if (location.index.get(part) or [None])[0] is not None):
         for name, file in part_files(location, part).items():
             digest.update(f"{part}/{name} {_file_digest(file)}\n".encode())
     return digest.hexdigest()

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from dpoframe import CheckpointError, ConfigError, MachineError
 
-FAMILIES = ["sd", "sdxl"]
+FAMILIES = ["sd", "sdxl", "sd3", "sd35", "flux"]
 VAE = "vae/diffusion_pytorch_model.safetensors"
 
 
@@ -57,13 +57,13 @@ def test_moments_are_the_vaes_own(name, request):
             posterior = plain.encode(one[None]).latent_dist
         assert torch.equal(mean[number], posterior.mean[0])
         assert torch.equal(std[number], posterior.std[0])
-    assert mean.shape == (2, 4, 8, 12)
+    assert mean.shape[2:] == (8, 12)
     assert mean.dtype == std.dtype == torch.float32
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_conditions_are_the_pipelines_own(name, request):
-    """What is kept of a prompt is what the whole pipeline's encode_prompt gives for it alone."""
+def test_conditions_are_the_whole_pipelines(name, request):
+    """What is kept of a prompt is what the whole pipeline gives for it alone."""
     from diffusers import DiffusionPipeline
 
     where = Location(str(request.getfixturevalue(name)))
@@ -72,10 +72,27 @@ def test_conditions_are_the_pipelines_own(name, request):
     whole = DiffusionPipeline.from_pretrained(where.folder)
     for text, kept in zip(["a disc", "something red"], found, strict=True):
         with torch.no_grad():
-            states, _, *pooled = whole.encode_prompt(text, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False)
-        wanted = dict(zip(where.family.conditions, [states, *pooled[:1]], strict=True))
-        assert kept.keys() == wanted.keys()
+            wanted = where.family.encode_prompts(whole, [text])
+        assert kept.keys() == wanted.keys() == set(where.family.conditions)
         assert all(torch.equal(kept[key], wanted[key][0]) for key in wanted)
+
+
+def test_conditions_are_the_encoders_own(sdxl):
+    """For SDXL written out: the second-last states of both encoders side by side, and the second's projection."""
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    with Frozen(Location(str(sdxl))) as frozen:
+        (found,) = frozen.prompts(["a disc"])
+    states = []
+    for end, kind in (("", CLIPTextModel), ("_2", CLIPTextModelWithProjection)):
+        tokenizer = CLIPTokenizer.from_pretrained(sdxl, subfolder=f"tokenizer{end}")
+        encoder = kind.from_pretrained(sdxl, subfolder=f"text_encoder{end}")
+        ids = tokenizer("a disc", padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt").input_ids
+        with torch.no_grad():
+            told = encoder(ids, output_hidden_states=True)
+        states.append(told.hidden_states[-2][0])
+    torch.testing.assert_close(found["prompt_embeds"], torch.cat(states, -1), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found["pooled_prompt_embeds"], told.text_embeds[0], rtol=1e-6, atol=1e-6)
 
 
 def test_parts_are_loaded_apart_and_let_go(sd):
@@ -153,6 +170,20 @@ def test_digests_follow_what_decides_the_encoding(copied, tmp_path):
     assert image_digest(moved) != images
     (moved.folder / "tokenizer" / "tokenizer_config.json").write_text("{}")
     assert text_digest(moved) != texts
+
+
+def test_parts_that_a_pipeline_does_without(sd3, tmp_path):
+    """A null component is no part of the digest; one that is listed and not there is an error."""
+    folder = shutil.copytree(sd3, tmp_path / "without")
+    with_t5 = text_digest(Location(str(folder)))
+    shutil.rmtree(folder / "text_encoder_3")
+    with pytest.raises(CheckpointError, match="no folder 'text_encoder_3'"):
+        text_digest(Location(str(folder)))
+    shutil.rmtree(folder / "tokenizer_3")
+    edit(folder / "model_index.json", text_encoder_3=[None, None], tokenizer_3=[None, None])
+    assert text_digest(Location(str(folder))) != with_t5
+    with Frozen(Location(str(folder))) as frozen:
+        assert frozen.prompts(["a disc"])[0]["pooled_prompt_embeds"].ndim == 1
 
 
 def test_nothing_is_loaded_for_a_digest(sd):

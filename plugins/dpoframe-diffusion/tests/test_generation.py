@@ -21,7 +21,7 @@ from PIL import Image
 
 from dpoframe import ConfigError, DataError, MachineError, Media, Request
 
-FAMILIES = ["sd", "sd_v", "sdxl"]
+FAMILIES = ["sd", "sd_v", "sdxl", "sd3", "sd35", "flux", "flux_schnell"]
 SMALL = {"steps": 2, "width": 16, "height": 16}
 PROMPTS = ["a disc", "something red", "a round spot"]
 
@@ -46,7 +46,7 @@ def plain(folder, request, **options):
     """The picture that diffusers draws for a request, with its whole pipeline."""
     from diffusers import DiffusionPipeline
 
-    pipe = DiffusionPipeline.from_pretrained(folder, **({"add_watermarker": False} if "xl" in str(folder) else {}))
+    pipe = DiffusionPipeline.from_pretrained(folder, **({"add_watermarker": False} if "xl" in folder.name else {}))
     pipe.set_progress_bar_config(disable=True)
     start = torch.Generator().manual_seed(request.seed)
     return np.asarray(pipe(request.prompt, generator=start, **options).images[0])

@@ -62,7 +62,7 @@ def same(first, second):
     return all(torch.equal(a, b) for one, two in zip(*plain, strict=True) for a, b in zip(one, two, strict=True))
 
 
-@pytest.mark.parametrize("name", ["sd", "sdxl"])
+@pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "flux"])
 def test_the_cache_changes_no_bit(name, request, framed_pictures, monkeypatch):
     """Encoded anew, prepared, met in a batch, or read by another process's object: the same to the bit."""
     where = Location(str(request.getfixturevalue(name)))

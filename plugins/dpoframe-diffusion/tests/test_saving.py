@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from dpoframe import CheckpointError
 
-FAMILIES = ["sd", "sd_v", "sdxl"]
+FAMILIES = ["sd", "sd_v", "sdxl", "sd3", "flux"]
 
 
 def changed(modality):
@@ -38,13 +38,13 @@ def prediction(modality, denoiser):
     family, drawn = modality.location.family, torch.Generator().manual_seed(2)
     with Frozen(modality.location) as frozen:
         conditions = {name: tensor[None] for name, tensor in frozen.prompts(["a disc"])[0].items()}
-    channels = denoiser.config.in_channels
-    noisy = torch.randn(1, channels, 8, 8, generator=drawn)
+    noisy = torch.randn(1, modality.location.config("vae")["latent_channels"], 8, 8, generator=drawn)
+    time = modality.location.process.draw(torch.Generator().manual_seed(3), modality.timesteps)[None]
     sizes = torch.tensor([[16, 16, 0, 0, 16, 16]])
     kind = next(parameter.dtype for parameter in denoiser.parameters())
     conditions = {name: tensor.to(kind) for name, tensor in conditions.items()}
     with torch.no_grad():
-        return family.predict(denoiser, noisy.to(kind), torch.tensor([500]), conditions, sizes).float()
+        return family.predict(denoiser, noisy.to(kind), time, conditions, sizes).float()
 
 
 def plain_pipeline(folder):
