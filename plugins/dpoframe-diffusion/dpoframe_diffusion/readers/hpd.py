@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dpoframe import RawRow, read_rows
 from dpoframe_diffusion.readers.pictures import Pictures
-from dpoframe_diffusion.readers.ranking import How, ranked_pairs
-from dpoframe_diffusion.readers.rows import Pairs, Paths, RowFault, caption, first_of, pairs_of
+from dpoframe_diffusion.readers.ranking import ranked_pairs
+from dpoframe_diffusion.readers.rows import Pairs, RowFault, caption, first_of, pairs_of
 
 
 def hpd(
-    path: Paths,
+    path: str | Path | list[str | Path],
     root: str | Path | None = None,
     split: str | None = None,
-    pairs: How = "all",
+    pairs: Literal["all", "best_worst"] = "all",
     full_check: bool = True,
     smallest: int = 2,
     unpack: str | Path | None = None,

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dpoframe import RawRow, RefusedRow, read_rows
 from dpoframe_diffusion.readers.pictures import Pictures
-from dpoframe_diffusion.readers.ranking import How, ranked_pairs
-from dpoframe_diffusion.readers.rows import Pairs, Paths, caption, first_of, pair, pairs_of
+from dpoframe_diffusion.readers.ranking import ranked_pairs
+from dpoframe_diffusion.readers.rows import Pairs, caption, first_of, pair, pairs_of
 
 _PICTURES = ("generations", "image", "image_path", "img_better")
 _RANKS = ("ranking", "rank", "img_worse")
 
 
 def image_reward(
-    path: Paths,
+    path: str | Path | list[str | Path],
     root: str | Path | None = None,
     split: str | None = None,
-    pairs: How = "all",
+    pairs: Literal["all", "best_worst"] = "all",
     full_check: bool = True,
     smallest: int = 2,
     unpack: str | Path | None = None,

@@ -7,11 +7,11 @@ from typing import Any
 
 from dpoframe import RawRow, read_rows
 from dpoframe_diffusion.readers.pictures import Pictures
-from dpoframe_diffusion.readers.rows import Pairs, Paths, RowFault, caption, pair, pairs_of
+from dpoframe_diffusion.readers.rows import Pairs, RowFault, caption, pair, pairs_of
 
 
 def pick_a_pic(
-    path: Paths,
+    path: str | Path | list[str | Path],
     split: str | None = None,
     full_check: bool = True,
     smallest: int = 2,

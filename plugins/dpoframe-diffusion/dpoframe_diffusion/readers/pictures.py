@@ -117,7 +117,8 @@ class Pictures:
         try:
             head = check(media) if self.full_check else header(media)
         except PictureError as error:
-            raise RowFault(error.code, f"{what}: {error}") from error
+            hint = " Give `root` if the pictures lie elsewhere." if error.code == "media-missing" and self.root is None else ""
+            raise RowFault(error.code, f"{what}: {error}{hint}") from error
         if min(head.width, head.height) < least:
             raise RowFault("media-too-small", f"{what} has {head.width} x {head.height} pixels, fewer than {least} on a side.")
         return (self._unpacked(media, head) if self.unpack is not None and media.data is not None else media), head

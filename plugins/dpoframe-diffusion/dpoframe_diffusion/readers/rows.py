@@ -29,6 +29,7 @@ def pairs_of(
     needs: Sequence[tuple[str, ...]],
     layout: str,
     make: Callable[[RawRow], Iterable[PreferencePair | RefusedRow]],
+    fix: str = "For columns with other names take `name: image_rows` and map them.",
 ) -> Pairs:
     """What `make` gives for each row; a row that it raises `RowFault` for comes as refused.
 
@@ -37,13 +38,14 @@ def pairs_of(
         needs: Columns the layout needs, each with the names it goes by.
         layout: The layout in words, for the message.
         make: Gives the pairs of a row.
+        fix: What to do where a column is missing.
 
     Raises:
         DataError: none of the first rows has one of the columns.
     """
     stream = iter(rows)
     first = list(itertools.islice(stream, _SAMPLE))
-    _require([row for row in first if isinstance(row, RawRow)], needs, layout)
+    _require([row for row in first if isinstance(row, RawRow)], needs, layout, fix)
     for row in itertools.chain(first, stream):
         if isinstance(row, RefusedRow):
             yield row
@@ -54,14 +56,14 @@ def pairs_of(
             yield row.refuse(fault.code, fault.reason)
 
 
-def _require(sample: Sequence[RawRow], needs: Sequence[tuple[str, ...]], layout: str) -> None:
+def _require(sample: Sequence[RawRow], needs: Sequence[tuple[str, ...]], layout: str, fix: str) -> None:
     found = list(dict.fromkeys(str(name) for row in sample for name in row.values))
     absent = [names for names in needs if not set(names) & set(found)]
     if sample and absent:
         wanted = "; ".join(" or ".join(names) for names in needs)
         raise DataError(
             f"{sample[0].source} is not laid out as {layout}: it has no column {' or '.join(absent[0])}. "
-            f"Needed: {wanted}. Found: {', '.join(found)}. For columns with other names take `name: image_rows` and map them."
+            f"Needed: {wanted}. Found: {', '.join(found)}. {fix}"
         )
 
 

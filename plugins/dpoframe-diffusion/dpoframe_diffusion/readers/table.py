@@ -8,13 +8,13 @@ from typing import Any
 
 from dpoframe import ConfigError, Fault, RawRow, read_rows
 from dpoframe_diffusion.readers.pictures import Pictures
-from dpoframe_diffusion.readers.rows import Pairs, Paths, caption, pair, pairs_of, short, weight_of
+from dpoframe_diffusion.readers.rows import Pairs, caption, pair, pairs_of, short, weight_of
 
 _COLUMNS = ("prompt", "chosen", "rejected", "mask", "chosen_mask", "rejected_mask")
 
 
 def image_rows(
-    path: Paths,
+    path: str | Path | list[str | Path],
     columns: Mapping[str, str] | None = None,
     root: str | Path | None = None,
     split: str | None = None,
@@ -66,7 +66,9 @@ def image_rows(
 
     rows = read_rows(path, split, subset=subset, streaming=streaming, revision=revision)
     needs = [(names[name],) for name in ("prompt", "chosen", "rejected", *(columns or {}))]
-    return pairs_of(rows, needs, "rows of a caption and two pictures", make)
+    return pairs_of(
+        rows, needs, "rows of a caption and two pictures", make, "Map them with `columns`, such as `columns: {prompt: caption}`."
+    )
 
 
 def _mask(values: Mapping[str, Any], names: Mapping[str, str], side: str) -> Any:
