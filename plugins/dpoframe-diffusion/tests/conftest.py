@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import io
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -211,6 +213,21 @@ def _flux(guidance: bool = True) -> Any:
         text_encoder_2=encoder,
         tokenizer_2=tokenizer,
     )
+
+
+@pytest.fixture
+def alive() -> Callable[[], list[str]]:
+    """`alive()`: names of the frozen parts and denoisers that came to life during the test and that nothing has let go of."""
+    import torch
+
+    kinds = ("AutoencoderKL", "CLIPTextModel", "UNet2DConditionModel")
+
+    def found() -> list[Any]:
+        gc.collect()
+        return [thing for thing in gc.get_objects() if issubclass(type(thing), torch.nn.Module) and type(thing).__name__ in kinds]
+
+    known = weakref.WeakSet(found())
+    return lambda: sorted(type(thing).__name__ for thing in found() if thing not in known)
 
 
 @pytest.fixture(scope="session")

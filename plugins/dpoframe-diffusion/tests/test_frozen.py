@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import shutil
 
@@ -30,12 +29,6 @@ def edit(file, **changes):
     content = {**json.loads(file.read_text()), **changes}
     gone = {name for name, value in changes.items() if value is None}
     file.write_text(json.dumps({name: value for name, value in content.items() if name not in gone}))
-
-
-def alive(*kinds):
-    """Objects of these classes, by name, that nothing has let go of."""
-    gc.collect()
-    return [type(thing).__name__ for thing in gc.get_objects() if type(thing).__name__ in kinds]
 
 
 def pictures(count=2, height=16, width=24):
@@ -95,23 +88,22 @@ def test_conditions_are_the_encoders_own(sdxl):
     torch.testing.assert_close(found["pooled_prompt_embeds"], told.text_embeds[0], rtol=1e-6, atol=1e-6)
 
 
-def test_parts_are_loaded_apart_and_let_go(sd):
+def test_parts_are_loaded_apart_and_let_go(sd, alive):
     """A picture loads no text encoder, a prompt no VAE, neither the denoiser; afterwards none of them is alive."""
-    kinds = ("AutoencoderKL", "CLIPTextModel", "UNet2DConditionModel")
-    assert alive(*kinds) == []
+    assert alive() == []
     with Frozen(Location(str(sd))) as frozen:
-        assert alive(*kinds) == []
+        assert alive() == []
         frozen.moments(pictures())
-        assert alive(*kinds) == ["AutoencoderKL"]
+        assert alive() == ["AutoencoderKL"]
         frozen.release_vae()
-        assert alive(*kinds) == []
+        assert alive() == []
         frozen.prompts(["a disc"])
-        assert alive(*kinds) == ["CLIPTextModel"]
-    assert alive(*kinds) == []
+        assert alive() == ["CLIPTextModel"]
+    assert alive() == []
     # Released, not closed: it can be asked again.
     assert frozen.moments(pictures(1))[0].shape == (1, 4, 8, 12)
     frozen.release()
-    assert alive(*kinds) == []
+    assert alive() == []
 
 
 def test_neighbours_change_no_bit(sd):
@@ -186,11 +178,11 @@ def test_parts_that_a_pipeline_does_without(sd3, tmp_path):
         assert frozen.prompts(["a disc"])[0]["pooled_prompt_embeds"].ndim == 1
 
 
-def test_nothing_is_loaded_for_a_digest(sd):
+def test_nothing_is_loaded_for_a_digest(sd, alive):
     """Digests read files; no part comes to life."""
     image_digest(Location(str(sd)))
     text_digest(Location(str(sd)))
-    assert alive("AutoencoderKL", "CLIPTextModel") == []
+    assert alive() == []
 
 
 def test_files_of_a_variant(copied):
