@@ -139,8 +139,10 @@ def pipeline(location: Location, dtype: DtypeName, **parts: Any) -> Any:
         CheckpointError: its files are damaged.
     """
     kind = pipeline_class(location)
+    # diffusers asks for every part by name, also for those that the pipeline was saved without (T5 in Stable Diffusion 3).
+    absent = {name: None for name, entry in location.index.items() if isinstance(entry, list) and entry[0] is None}
     with location.explained("rest"):
-        made = kind.from_pretrained(location.folder, torch_dtype=_type(dtype), variant=location.variant, **parts)
+        made = kind.from_pretrained(location.folder, torch_dtype=_type(dtype), variant=location.variant, **absent | parts)
     made.set_progress_bar_config(disable=True)
     return made
 
