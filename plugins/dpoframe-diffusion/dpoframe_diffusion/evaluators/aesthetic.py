@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from dpoframe import Available, EvaluatorSpec, Refused, Sample, Scale
-from dpoframe_diffusion.evaluators.aesthetic_head import kind_of, read_head
+from dpoframe_diffusion.evaluators.aesthetic_head import ADDRESS, kind_of, read_head
 from dpoframe_diffusion.evaluators.base import LIMIT, PictureEvaluator, SpecOf
 from dpoframe_diffusion.evaluators.clip import clip_at, suited_clip
+from dpoframe_diffusion.evaluators.features import width_of
 from dpoframe_diffusion.evaluators.picture import picture_of
 from dpoframe_diffusion.evaluators.weights import MissingWeightsError, Weights
 
@@ -51,28 +53,21 @@ class Aesthetic(PictureEvaluator):
 
     @property
     def _head(self) -> Weights:
-        from pathlib import Path
-
-        return Weights(self.head, file=Path(self.head).name)
+        return Weights(self.head, file=Path(self.head).name, address=ADDRESS)
 
     def wanted(self) -> Sequence[Weights]:
         """The head, and the encoder."""
         return (self._head, self._encoder)
 
-    def probe(self) -> Available | Refused:
-        """Whether both are there; the heads' addresses are told where one is not."""
-        try:
-            read_head(self._head.path())
-        except MissingWeightsError as error:
-            return Refused(error.reason, "Fetch version 2: curl -LO " + ADDRESS)
-        return super().probe()
-
     def suited(self) -> Available | Refused:
         """Whether the head was made for vectors of the encoder's size."""
-        state = suited_clip(self._encoder)
+        try:
+            taken = read_head(self._head.path()).inputs
+        except MissingWeightsError as error:
+            return Refused(error.reason, error.fix)
+        state, given = suited_clip(self._encoder), width_of(self._encoder)
         if isinstance(state, Refused):
             return state
-        given, taken = int(self._encoder.settings().get("projection_dim", 512)), read_head(self._head.path()).inputs
         if given != taken:
             return Refused(
                 f"the head takes vectors of {taken} numbers, and {self.encoder} gives {given}", "Name the head's own encoder."
@@ -83,7 +78,3 @@ class Aesthetic(PictureEvaluator):
         """The rating of one picture."""
         vector = clip_at(self._encoder, "transformers").picture(picture_of(sample))
         return {"score": read_head(self._head.path()).rating(vector)}
-
-
-ADDRESS = "https://github.com/christophschuhmann/improved-aesthetic-predictor/raw/main/sac%2Blogos%2Bava1-l14-linearMSE.pth"
-"""Where version 2 lies."""

@@ -12,6 +12,11 @@ from dpoframe_diffusion.evaluators.weights import MissingWeightsError, sha256
 if TYPE_CHECKING:
     from torch import Tensor
 
+ADDRESS = "https://github.com/christophschuhmann/improved-aesthetic-predictor/raw/main/sac%2Blogos%2Bava1-l14-linearMSE.pth"
+"""Where version 2 lies."""
+
+_FETCH = f"Fetch it again: curl -LO {ADDRESS}"
+
 
 @dataclass(frozen=True)
 class AestheticHead:
@@ -72,6 +77,3 @@ def _read(file: Path, mark: str) -> AestheticHead:
 def _place(name: str) -> int:
     """The number in `layers.4.`, by which the layers follow each other."""
     return int("".join(filter(str.isdigit, name)) or 0)
-
-
-_FETCH = "Fetch it again."

@@ -38,10 +38,6 @@ class MissingWeightsError(MachineError):
         self.reason, self.fix = reason, fix
         super().__init__(f"{reason}. {fix}")
 
-    def refused(self) -> Refused:
-        """The same as an answer of `probe`."""
-        return Refused(self.reason, self.fix)
-
 
 @dataclass(frozen=True)
 class Weights:
@@ -51,11 +47,13 @@ class Weights:
         model: A path, or a name on the hub such as `openai/clip-vit-large-patch14`.
         file: The file that is wanted where `model` is a name on the hub; empty for a folder in transformers' layout.
         beside: Whether the folder's weights are not read: its settings and vocabulary alone.
+        address: Where the file can be had, if not on the hub.
     """
 
     model: str
     file: str = ""
     beside: bool = False
+    address: str = ""
 
     @property
     def name(self) -> str:
@@ -116,15 +114,15 @@ class Weights:
         return chosen
 
     def _fetch(self) -> str:
+        if self.address:
+            return f"Correct the path, or fetch it once: curl -LO {self.address}"
         if self._is_path():
             return "Correct the path, or give the model's name on the Hugging Face hub."
         wanted = self.file or ('--include "*.json" "*.txt"' if self.beside else '--include "*.json" "*.txt" "*.safetensors"')
-        off = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
-        where = "HF_HUB_OFFLINE is set here" if off else "Where there is no network"
-        return (
-            f"Fetch it once: hf download {self.model} {wanted}. {where}{':' if off else ','} fetch it elsewhere "
-            "with --local-dir, and give the path of what it wrote."
-        )
+        return f"{_FETCH}hf download {self.model} {wanted}"
+
+
+_FETCH = "Fetch it once: "
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -133,12 +131,23 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def refusal(wanted: Sequence[Weights]) -> Refused | None:
-    """The first of them that is missing, as an answer of `probe`; None where all are there."""
-    for one in wanted:
-        try:
-            one.path()
-        except MissingWeightsError as error:
-            return error.refused()
+    """What is missing of them, all at once, as an answer of `probe`; None where all are there."""
+    missing = [error for one in wanted if (error := _missing(one)) is not None]
+    if not missing:
+        return None
+    fixes = list(dict.fromkeys(error.fix for error in missing))
+    if any(fix.startswith(_FETCH) for fix in fixes):
+        off = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
+        where = "HF_HUB_OFFLINE is set here:" if off else "Where there is no network,"
+        fixes.append(f"{where} fetch elsewhere with --local-dir, and give the path of what it wrote.")
+    return Refused("; ".join(error.reason for error in missing), "\n".join(fixes))
+
+
+def _missing(weights: Weights) -> MissingWeightsError | None:
+    try:
+        weights.path()
+    except MissingWeightsError as error:
+        return error
     return None
 
 

@@ -236,10 +236,8 @@ def test_commands_fetch_the_weights(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     state = ImageReward().probe()
     assert isinstance(state, Refused)
-    assert "hf download THUDM/ImageReward ImageReward.pt" in state.fix
-    state = ImageReward(str(parts[0])).probe()
-    assert isinstance(state, Refused)
-    assert "hf download google-bert/bert-base-uncased" in state.fix
+    assert "hf download THUDM/ImageReward ImageReward.pt\n" in state.fix
+    assert 'hf download google-bert/bert-base-uncased --include "*.json" "*.txt"' in state.fix
     assert isinstance(ImageReward(*map(str, parts)).probe(), Available)
     state = ImageReward(str(parts[0]), str(clip_folder)).probe()
     assert isinstance(state, Refused)

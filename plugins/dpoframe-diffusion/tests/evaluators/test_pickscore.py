@@ -65,8 +65,12 @@ def test_commands_fetch_weights_and_vocabulary(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     state = PickScore().probe()
     assert isinstance(state, Refused)
-    assert "hf download yuvalkirstain/PickScore_v1" in state.fix
-    [_, vocabulary] = PickScore().wanted()
-    assert vocabulary._fetch().startswith(
-        'Fetch it once: hf download laion/CLIP-ViT-H-14-laion2B-s32B-b79K --include "*.json" "*.txt". '
-    )
+    commands = [line for line in state.fix.splitlines() if "hf download" in line]
+    assert commands == [
+        'Fetch it once: hf download yuvalkirstain/PickScore_v1 --include "*.json" "*.txt" "*.safetensors"',
+        'Fetch it once: hf download laion/CLIP-ViT-H-14-laion2B-s32B-b79K --include "*.json" "*.txt"',
+    ]
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    state = PickScore().probe()
+    assert isinstance(state, Refused)
+    assert "HF_HUB_OFFLINE is set here: fetch elsewhere with --local-dir" in state.fix
