@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from dpoframe_diffusion.images import MAX_PIXELS, PictureError, check, header, opened, opened_mask
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from dpoframe import DataError, Media
@@ -73,8 +75,8 @@ def test_damaged_exif_is_passed_over() -> None:
     plain = Image.fromarray(noise(4, 6, 3))
     exif = Image.Exif()
     exif[0x0112] = 77
-    for given in (exif, b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x09broken"):
-        media = encoded(plain, "PNG", exif=given)
+    for metadata in (exif, b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x09broken"):
+        media = encoded(plain, "PNG", exif=metadata)
         assert opened(media).tobytes() == plain.tobytes()
         assert (header(media).width, header(media).height) == (6, 4)
 
@@ -288,3 +290,39 @@ def real_pictures() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real pictures at {folder}")
     return folder
+
+
+def specimens() -> list[bytes]:
+    """The same picture in every format and many modes."""
+    image = Image.fromarray(noise(24, 32, 3))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    deep = Image.fromarray(np.arange(768, dtype=np.uint16).reshape(24, 32) * 85)
+    made = [
+        encoded(image.convert(mode), form, **({"exif": exif} if form in ("PNG", "JPEG", "WEBP", "TIFF") else {}))
+        for form, modes in (("PNG", "RGB L P RGBA 1"), ("JPEG", "RGB L CMYK"), ("WEBP", "RGB RGBA"), ("GIF", "P"), ("BMP", "RGB P"))
+        for mode in modes.split()
+    ]
+    made += [encoded(image, "TIFF", exif=exif), encoded(image, "PPM"), encoded(deep, "PNG"), encoded(deep, "TIFF")]
+    return [media.data for media in made if media.data is not None]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_damage_of_any_kind(data: st.DataObject) -> None:
+    """Whatever bytes are changed or cut, a picture is opened whole at the size its header gave, or refused with a code."""
+    content = bytearray(data.draw(st.sampled_from(SPECIMENS)))
+    for place, value in data.draw(st.lists(st.tuples(st.integers(0, 150), st.integers(0, 255)), max_size=5)):
+        content[place % len(content)] = value
+    media = Media("image", data=bytes(content[: data.draw(st.integers(len(content) // 2, len(content)))]))
+    try:
+        head, found = header(media), opened(media)
+    except PictureError as error:
+        told = error.code
+    else:
+        told = ""
+        assert (found.mode, found.size) == ("RGB", (head.width, head.height))
+    assert told in ("", "media-damaged", "media-too-large", "unsuited")
+
+
+SPECIMENS = specimens()
