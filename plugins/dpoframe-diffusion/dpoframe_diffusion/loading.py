@@ -6,13 +6,15 @@ import contextlib
 import json
 import os
 import re
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from urllib.parse import urlsplit
 
-from dpoframe import CheckpointError, ConfigError, DpoframeError, MachineError
+from dpoframe import CheckpointError, ConfigError, DpoframeError, Fault, MachineError
 from dpoframe_diffusion.families import Family, family_of
 from dpoframe_diffusion.quiet import quiet
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 DtypeName: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
 INDEX = "model_index.json"
+_WEIGHTS = re.compile(r"diffusion_pytorch_model(\.(?P<variant>\w+))?(-\d+-of-\d+)?\.(safetensors|bin)")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -113,6 +116,19 @@ class Location:
         made: nn.Module = model
         return made
 
+    def variant_fault(self) -> Fault | None:
+        """What is wrong with `variant`, going by the names of the denoiser's files; None where nothing is."""
+        part = self.family.denoiser
+        matches = [_WEIGHTS.fullmatch(file.name) for file in (self.folder / part).glob("*")]
+        found = sorted({match["variant"] or "" for match in matches if match})
+        if not found or (self.variant or "") in found:
+            return None
+        if "" in found:
+            return Fault("modality.variant", f"is {self.variant}, and the {part} has no such weights.", "Leave the key out.")
+        asked = f"is {self.variant}" if self.variant else "is not given"
+        said = f"{asked}, and the {part} has weights of {', '.join(found)} alone."
+        return Fault("modality.variant", said, f"Set variant: {found[0]}.")
+
     @contextlib.contextmanager
     def explained(self, part: str) -> Iterator[None]:
         """Turns the many errors of the libraries on a part's files into one of dpoframe's."""
@@ -136,7 +152,7 @@ class Location:
             try:
                 return Path(DiffusionPipeline.download(self.model, local_files_only=True, **wanted))
             except Exception as absent:  # not kept here, or only in part
-                if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+                if not hub_reachable():
                     raise self._unreachable() from absent
             try:
                 return Path(DiffusionPipeline.download(self.model, **wanted))
@@ -172,6 +188,22 @@ def location(model: str, revision: str | None = None, variant: str | None = None
             raise
         return Location(_HOMES[model])
     return found
+
+
+def hub_reachable() -> bool:
+    """Whether the hub's name resolves: its client would try for most of a minute before it gave up.
+
+    Behind a proxy names need not resolve, so there the client is left to find out.
+    """
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+        return False
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return True
+    try:
+        socket.getaddrinfo(urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co").hostname, 443)
+    except OSError:
+        return False
+    return True
 
 
 def _checked(folder: Path) -> Path:

@@ -93,6 +93,7 @@ class DiffusionModality(Modality):
             where.process  # noqa: B018
         except ConfigError as error:
             faults.append(Fault("modality.model", str(error)))
+        faults += filter(None, [where.variant_fault()])
         step = family.downscale(vae) * family.patch
         sides = {"resolution": self.framing.resolution} | ({"multiple": self.framing.multiple} if self.framing.buckets else {})
         for name, side in sides.items():

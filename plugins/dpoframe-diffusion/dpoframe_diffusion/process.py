@@ -73,7 +73,8 @@ class Ddpm(Process):
                 f"The scheduler {config.get('_class_name', '')} has prediction_type {prediction!r}; this pipeline can be trained "
                 f"for {', '.join(PREDICTIONS)}. Take a pipeline of one of these, or correct scheduler_config.json."
             )
-        scheduler = DDPMScheduler(**{name: config[name] for name in _BETAS if name in config})
+        kind: Any = DDPMScheduler
+        scheduler = kind(**{name: config[name] for name in _BETAS if name in config})
         return cls(scheduler.alphas_cumprod, prediction)
 
     def draw(self, generator: torch.Generator, section: TimestepSection) -> Tensor:

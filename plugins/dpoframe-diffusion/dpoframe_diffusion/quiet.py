@@ -34,10 +34,13 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _silenced(library: str) -> Iterator[None]:
-    """Context in which a library of this make logs errors alone and shows no progress."""
+    """Context in which a library of this make logs nothing short of a breakdown and shows no progress.
+
+    What it logs as an error it raises as well, and dpoframe tells of that in its own words.
+    """
     chatter: Any = importlib.import_module(f"{library}.utils.logging")
     level, bars = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
-    chatter.set_verbosity_error()
+    chatter.set_verbosity(logging.CRITICAL)
     chatter.disable_progress_bar()
     try:
         yield

@@ -226,6 +226,20 @@ def test_sizes_that_the_model_cannot_take_are_refused(sd):
         DiffusionModality(model=str(sd), framing=FramingSection(resolution=17)).build()
 
 
+def test_variants_are_looked_up(sd, tmp_path):
+    """A variant that is not there, and one that is there alone and was not named, are told; the one that is there loads."""
+    with pytest.raises(ConfigError, match=r"variant: is fp16, and the unet has no such weights. Leave the key out"):
+        DiffusionModality(model=str(sd), framing=SMALL, variant="fp16").build()
+    half = tmp_path / "half"
+    shutil.copytree(sd, half)
+    for part in ("unet", "vae"):
+        (half / part / "diffusion_pytorch_model.safetensors").rename(half / part / "diffusion_pytorch_model.fp16.safetensors")
+    for given in (None, "ema"):
+        with pytest.raises(ConfigError, match=r"has weights of fp16 alone. Set variant: fp16"):
+            DiffusionModality(model=str(half), framing=SMALL, variant=given).build()
+    assert DiffusionModality(model=str(half), framing=SMALL, variant="fp16").build().training
+
+
 def test_missing_pipelines_are_told(sd, tmp_path, monkeypatch):
     """A folder that is not there, an empty one, a part, the folder above, a file and a name on the hub: each says what to do."""
     (tmp_path / "empty").mkdir()
@@ -246,8 +260,28 @@ def test_missing_pipelines_are_told(sd, tmp_path, monkeypatch):
         DiffusionModality(model="nobody/nothing").build()
 
 
-def test_damaged_weights_are_told(sd, tmp_path):
-    """Weights that are cut off, and weights that lack layers, are errors of the pipeline's files, not random layers."""
+def test_a_whole_pipeline_needs_its_origin_no_more(sd, tmp_path, examples):
+    """A run's model that is a whole pipeline is read, and scores, where the pipeline that it was made from is not at hand."""
+    modality = DiffusionModality(model=str(sd), framing=SMALL)
+    model = modality.build()
+    with torch.no_grad():
+        model.conv_out.bias.add_(1)
+        wanted = modality.score(model, modality.collate(examples())).value.tolist()
+    (tmp_path / "out").mkdir()
+    modality.save(model, tmp_path / "out")
+    elsewhere = dataclasses.replace(modality, model=str(tmp_path / "gone"))
+    with pytest.raises(ConfigError, match="There is no pipeline at"):
+        elsewhere.collate(examples())
+    with torch.no_grad():
+        found = elsewhere.score(elsewhere.load(tmp_path / "out"), elsewhere.collate(examples()))
+    assert found.value.tolist() == wanted
+
+
+def test_damaged_weights_are_told(sd, tmp_path, capfd):
+    """Weights that are cut off, and weights that lack layers, are errors of the pipeline's files, not random layers.
+
+    The libraries say nothing beside.
+    """
     from safetensors.torch import load_file, save_file
 
     for name in ("cut", "lacking"):
@@ -261,6 +295,7 @@ def test_damaged_weights_are_told(sd, tmp_path):
         DiffusionModality(model=str(tmp_path / "cut"), framing=SMALL).build()
     with pytest.raises(CheckpointError, match=r"conv_out.weight"):
         DiffusionModality(model=str(tmp_path / "lacking"), framing=SMALL).build()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_adapters_that_do_not_fit_are_told(sd):

@@ -22,8 +22,6 @@ class Family(ABC):
         lora_targets: Names of the layers that adapters go on by default.
         conditions: Names of the tensors that `encode_prompts` gives and `predict` takes.
         patch: Sides of latents must be multiples of it.
-        sized: Whether the denoiser is told sizes and crops of the picture (`sizes` of `predict`); where not, what they
-            are changes no score.
     """
 
     pipelines: ClassVar[tuple[str, ...]]
@@ -32,7 +30,6 @@ class Family(ABC):
     lora_targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0")
     conditions: ClassVar[tuple[str, ...]] = ("prompt_embeds",)
     patch: ClassVar[int] = 1
-    sized: ClassVar[bool] = False
 
     @abstractmethod
     def process(self, scheduler: Mapping[str, Any]) -> Process:

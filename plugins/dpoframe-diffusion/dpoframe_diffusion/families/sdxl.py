@@ -17,7 +17,6 @@ class StableDiffusionXL(StableDiffusion):
     pipelines: ClassVar[tuple[str, ...]] = ("StableDiffusionXLPipeline",)
     text_parts: ClassVar[tuple[str, ...]] = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
     conditions: ClassVar[tuple[str, ...]] = ("prompt_embeds", "pooled_prompt_embeds")
-    sized: ClassVar[bool] = True
 
     def encode_prompts(self, pipeline: Any, prompts: Sequence[str]) -> dict[str, Tensor]:
         """`prompt_embeds` (n, tokens, both widths) and `pooled_prompt_embeds` (n, width of the second)."""
