@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,10 +45,9 @@ class References:
         """The folder's own name."""
         return self.path.resolve().name
 
-    def files(self) -> tuple[Path, ...]:
-        """Files whose names end like a picture's, sorted."""
-        there = self.path.rglob("*") if self.path.is_dir() else ()
-        return tuple(sorted(file for file in there if file.suffix.lower() in ENDINGS and file.is_file()))
+    def files(self) -> tuple[str, ...]:
+        """Files whose names end like a picture's, by their paths in the folder, sorted."""
+        return tuple(name for name, _, _ in self._listed())
 
     def probe(self) -> Available | Refused:
         """Whether there are two pictures at least."""
@@ -59,9 +60,10 @@ class References:
 
     def assets(self) -> tuple[Asset, ...]:
         """Name and digest of the pictures; none where there are none."""
-        if not self.files():
+        listed = self._listed()
+        if not listed:
             return ()
-        return (Asset(f"pictures in {self.name}", f"sha256:{self._digest()}", UNKNOWN_LICENCE),)
+        return (Asset(f"pictures in {self.name}", f"sha256:{_digest(self.path, listed)}", UNKNOWN_LICENCE),)
 
     def vectors(self, network: Weights) -> Vectors:
         """The pictures' vectors, made once a process.
@@ -70,17 +72,30 @@ class References:
             DataError: a picture cannot be read.
         """
         folder = network.path()
-        return _vectors(self, self._digest(), network, tuple(sha256(file) for file in weight_files(folder)))
+        return _vectors(self, _digest(self.path, self._listed()), network, tuple(sha256(file) for file in weight_files(folder)))
 
-    def _digest(self) -> str:
-        stats = [(file, file.stat()) for file in self.files()]
-        return _listed(self.path, tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in stats))
+    def _listed(self) -> tuple[tuple[str, int, int], ...]:
+        """Name, size and time of change of each picture."""
+        return tuple(sorted(_found(str(self.path), "")))
+
+
+def _found(folder: str, before: str) -> Iterator[tuple[str, int, int]]:
+    """As `References._listed`, by `scandir`: a spec is read for every verdict, and pathlib takes ten times as long."""
+    if not os.path.isdir(folder):  # noqa: PTH112
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _found(entry.path, f"{before}{entry.name}/")
+            elif entry.name.lower().endswith(ENDINGS) and entry.is_file():
+                state = entry.stat()
+                yield f"{before}{entry.name}", state.st_size, state.st_mtime_ns
 
 
 @functools.lru_cache(maxsize=8)
-def _listed(folder: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
+def _digest(folder: Path, files: tuple[tuple[str, int, int], ...]) -> str:
     """SHA-256 of names and contents, taken anew where a size or time of change is another."""
-    lines = (f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}" for file, _, _ in files)
+    lines = (f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}" for name, _, _ in files)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -89,4 +104,8 @@ def _vectors(references: References, digest: str, network: Weights, marks: tuple
     import numpy as np
 
     loaded = features_at(network)
-    return Vectors(np.stack([loaded.vector(opened(Media("image", path=file))).double().numpy() for file in references.files()]))
+    return Vectors(
+        np.stack(
+            [loaded.vector(opened(Media("image", path=references.path / file))).double().numpy() for file in references.files()]
+        )
+    )

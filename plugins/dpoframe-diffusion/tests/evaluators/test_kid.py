@@ -150,7 +150,14 @@ def test_references_are_an_asset(
     assert before.assets[1].digest == Kid(str(reference_folder), str(clip_folder)).spec.assets[1].digest
     drawn(77).save(folder / "00.png")
     assert evaluator.spec.assets[1].digest != before.assets[1].digest
-    for file in sorted(folder.iterdir())[1:]:
+    (folder / "notes.txt").write_text("no picture")
+    (folder / "deeper").mkdir()
+    changed = evaluator.spec.assets[1].digest
+    drawn(78).save(folder / "deeper" / "one.JPG", "JPEG")
+    assert evaluator.spec.assets[1].digest != changed
+    shutil.rmtree(folder / "deeper")
+    assert evaluator.spec.assets[1].digest == changed
+    for file in sorted(folder.glob("*.png"))[1:]:
         file.unlink()
     state = evaluator.probe()
     assert isinstance(state, Refused)
