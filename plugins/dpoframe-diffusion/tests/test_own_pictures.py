@@ -228,6 +228,14 @@ class TestImageRows:
         (pair,), _ = split(image_rows(write({"prompt": "p", "chosen": address, "rejected": "b.png"})))
         assert data(pair.chosen) == jpeg(9)
 
+    def test_files_as_data_build_writes_them(self, write, tmp_path) -> None:
+        """`{"media", "path"}` names a file, with its mask where it has one."""
+        Image.new("L", (12, 8), 9).save(tmp_path / "m.png")
+        chosen = {"media": "image", "path": "a.png", "mask": {"media": "image", "path": "m.png"}}
+        (pair,), _ = split(image_rows(write({"prompt": "p", "chosen": chosen, "rejected": {"media": "image", "path": "b.png"}})))
+        assert pair.chosen == Media("image", path=tmp_path / "a.png", mask=Media("image", path=tmp_path / "m.png"))
+        assert pair.rejected == Media("image", path=tmp_path / "b.png")
+
     def test_columns(self, write, tmp_path) -> None:
         """Columns are mapped by name; one that is not there, or that this data set does not know, is told."""
         path = write({"text": "p", "good": "a.png", "bad": "b.png", "chosen": "left over"})

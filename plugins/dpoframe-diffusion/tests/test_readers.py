@@ -202,7 +202,7 @@ class TestHpd:
         found = {(data(pair.chosen), data(pair.rejected)) for pair in pairs}
         assert found == {(files[f"{x}.jpg"], files[f"{y}.jpg"]) for x, y in ("ba", "bd", "bc", "ac", "dc")}
         assert not refused
-        (extreme,), _ = split(hpd(tmp_path / "test.json", pairs="best_worst"))
+        (extreme,), _ = split(hpd(tmp_path / "test.json", pairs="best-worst"))
         assert (data(extreme.chosen), data(extreme.rejected)) == (files["b.jpg"], files["c.jpg"])
 
     def test_a_broken_picture_spares_the_others(self, tmp_path) -> None:

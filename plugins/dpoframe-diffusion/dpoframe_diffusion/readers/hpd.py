@@ -15,7 +15,7 @@ def hpd(
     path: str | Path | list[str | Path],
     root: str | Path | None = None,
     split: str | None = None,
-    pairs: Literal["all", "best_worst"] = "all",
+    pairs: Literal["all", "best-worst"] = "all",
     full_check: bool = True,
     smallest: int = 2,
     unpack: str | Path | None = None,
@@ -32,7 +32,7 @@ def hpd(
         root: Folder that the pictures' names start from. Without it they are looked for beside the file, and in the folder that
             is named like it (`train/`).
         split: `train` or `test`, where `path` is a folder or on the hub.
-        pairs: Of a ranking `all` pairs of unequal rank, or `best_worst`: the best against the worst.
+        pairs: Of a ranking `all` pairs of unequal rank, or `best-worst`: the best against the worst.
         full_check: Whether each picture is read to its end, so that truncated ones are refused; else its header alone.
         smallest: Fewest pixels of a side.
         unpack: Folder to write pictures into that come as bytes, once each; without it they are held in memory.

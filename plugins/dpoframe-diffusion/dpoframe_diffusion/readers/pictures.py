@@ -44,7 +44,8 @@ class Pictures:
 
         Args:
             row: The row that holds the value.
-            value: A path, bytes, `{"bytes", "path"}`, or a `data:` address that holds the picture itself.
+            value: A path, bytes, `{"bytes", "path"}` as Hugging Face has it, `{"media", "path", "mask"}` as `dpoframe data build`
+                writes it, or a `data:` address that holds the picture itself.
             what: What the messages call it, such as the name of its column.
             mask: The same for its mask; None for none.
 
@@ -52,6 +53,8 @@ class Pictures:
             RowFault: it cannot be used; the code says why.
         """
         found, head = self._looked_at(self._found(row, value, what), what)
+        if mask is None and isinstance(value, Mapping):
+            mask = value.get("mask")
         if mask is None:
             return found
         covering, size = self._looked_at(self._found(row, mask, f"mask of {what}"), f"mask of {what}", smallest=1)

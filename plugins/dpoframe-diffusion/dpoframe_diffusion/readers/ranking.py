@@ -11,7 +11,7 @@ from dpoframe import Media, PreferencePair, RawRow, RefusedRow
 from dpoframe_diffusion.readers.pictures import Pictures
 from dpoframe_diffusion.readers.rows import RowFault, pair
 
-How: TypeAlias = Literal["all", "best_worst"]
+How: TypeAlias = Literal["all", "best-worst"]
 
 
 def ranked_pairs(
@@ -25,7 +25,7 @@ def ranked_pairs(
         values: k pictures, as `Pictures.media` takes them.
         ranks: k numbers, the best picture has the lowest; equal ones make no pair.
         pictures: Finds and checks them.
-        how: `all` pairs of unequal rank, or `best_worst`: the best against the worst.
+        how: `all` pairs of unequal rank, or `best-worst`: the best against the worst.
         meta: Goes with each pair.
 
     Raises:
@@ -68,6 +68,6 @@ def _is_list(value: Any) -> bool:
 def _couples(found: list[tuple[float, Media]], how: How) -> list[tuple[tuple[float, Media], tuple[float, Media]]]:
     # Python's sort keeps the order of equal ranks, so that the pairs are the same each time.
     order = sorted(found, key=lambda one: one[0])
-    if how == "best_worst":
+    if how == "best-worst":
         order = order[:1] + order[-1:] if len(order) > 1 else []
     return [(better, worse) for better, worse in itertools.combinations(order, 2) if better[0] < worse[0]]
