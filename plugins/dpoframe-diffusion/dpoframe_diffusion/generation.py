@@ -93,9 +93,20 @@ def _faults(location: Location, settings: GenerationSettings) -> Iterator[Fault]
         if name not in taken:
             near = difflib.get_close_matches(name, taken, n=1, cutoff=0.7)
             yield Fault(name, "its pipeline takes no such setting.", f"Did you mean {near[0]!r}?" if near else "Leave it out.")
+    if "true_cfg_scale" in taken and settings.negative_prompt is not None and not (settings.true_cfg_scale or 0) > 1:
+        yield Fault("negative_prompt", "has no effect without true_cfg_scale.", "Set true_cfg_scale above 1, or leave it out.")
+    yield from _side_faults(location, settings)
     yield from schedulers.scheduler_faults(location, settings.scheduler, settings.scheduler_options)
     if settings.safety_checker and not _has_checker(location):
         yield Fault("safety_checker", f"{location.model} brings no safety checker.", "Leave it out.")
+
+
+def _side_faults(location: Location, settings: GenerationSettings) -> Iterator[Fault]:
+    step = location.family.downscale(location.config("vae")) * location.family.patch
+    for name, side in (("width", settings.width), ("height", settings.height)):
+        if side is not None and side % step:
+            near = max(step, round(side / step) * step)
+            yield Fault(name, f"is {side}; this pipeline draws multiples of {step}.", f"Take {near}.")
 
 
 def _has_checker(location: Location) -> bool:

@@ -210,6 +210,19 @@ def test_what_a_pipeline_does_not_take(sd, sdxl, monkeypatch):
         list(generate(model, Location(str(sdxl)), [Request("a", "a disc", 0, {"safety_checker": True})]))
 
 
+def test_sizes_and_prompts_that_a_pipeline_would_change_in_silence(flux):
+    """A size that would be rounded, and a negative prompt that would be dropped, are refused."""
+    where = Location(str(flux))
+    wide = where.family.downscale(where.config("vae")) * where.family.patch
+    assert list(generation._side_faults(where, GenerationSettings(width=wide * 3))) == []
+    (fault,) = generation._side_faults(where, GenerationSettings(height=wide * 3 + 1))
+    assert f"draws multiples of {wide}" in str(fault)
+    with pytest.raises(ConfigError, match="no effect without true_cfg_scale"):
+        list(generate(torch.nn.Linear(1, 1), where, [Request("a", "a disc", 0, {"negative_prompt": "dark"})]))
+    settings = SMALL | {"negative_prompt": "dark", "true_cfg_scale": 2.0}
+    assert drawn(where.denoiser(), flux, requests(settings, ["a disc"]))["0"].shape == (16, 16, 3)
+
+
 def test_flow_pipelines_want_flow_schedulers(sd, tmp_path):
     """A model that was trained for flow matching is not sampled with a scheduler of another process."""
     folder = shutil.copytree(sd, tmp_path / "flow")

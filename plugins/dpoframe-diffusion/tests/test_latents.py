@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -195,6 +196,46 @@ def test_latents_that_are_not_finite(copied, framed_pictures, tmp_path, picture)
     assert list(encodings.images.folder.glob("*")) == []
     with pytest.raises(DataError, match=r"overflows in float16.*force_upcast: true"):
         latents._check_finite(media, torch.float16, torch.tensor([float("nan")]))
+
+
+def test_float16_overflow(copied, picture):
+    """A VAE that is told to run in float16 and overflows there is an error that says so; with force_upcast it is float32."""
+    file = copied / "vae" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    # Within float16's range itself (65,504), but not what comes out of it.
+    weights["encoder.conv_in.weight"] *= 3e4 / weights["encoder.conv_in.weight"].abs().max()
+    save_file(weights, file, {"format": "pt"})
+    framed_one = picture(1, True), framed((16, 16), (16, 16))
+    config = json.loads((copied / "vae" / "config.json").read_text())
+    for upcast, finite in ((True, True), (False, False)):
+        (copied / "vae" / "config.json").write_text(json.dumps(config | {"force_upcast": upcast}))
+        encodings = Encodings(Location(str(copied)), "float16")
+        if finite:
+            assert all(moment.isfinite().all() and moment.dtype == torch.float32 for moment in encodings.latent(*framed_one))
+        else:
+            with pytest.raises(DataError, match=r"not finite \(VAE in float16\).*force_upcast: true"):
+                encodings.latent(*framed_one)
+
+
+def test_captions_that_are_cut_off_are_counted(sd, sd3, caplog):
+    """Captions of which no encoder sees the end are told of once, with their number."""
+    long = [" ".join(["red"] * count) for count in (3, 20, 30)]
+    Encodings(Location(str(sd))).prepare([*long, *long], [])
+    assert f"2 captions are longer than {sd} reads" in caplog.text
+    caplog.clear()
+    # T5 reads on where CLIP ends.
+    Encodings(Location(str(sd3))).prepare(long, [])
+    assert caplog.text == ""
+
+
+def test_worker_processes_read_the_cache(sd, framed_pictures):
+    """Data-loading workers find what was prepared, and encode what was not, to the same bits."""
+    encodings = Encodings(Location(str(sd)))
+    encodings.prepare([], framed_pictures[:3])
+    expected = Encodings(Location(str(sd)), cache=False).moments(framed_pictures)
+    loader = torch.utils.data.DataLoader(framed_pictures, batch_size=6, num_workers=1, collate_fn=encodings.moments)
+    (found,) = loader
+    assert same(found, expected)
 
 
 def test_a_cache_that_cannot_be_written(sd, framed_pictures, tmp_path, monkeypatch):
