@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -25,6 +25,9 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 
 UNITS_A_BATCH = 2048
 """Units (tokens) scored at once; it bounds memory and never changes a figure beyond float rounding."""
+
+SEEDED_A_BATCH = 16
+"""Examples scored at once of a modality whose scores depend on seeds, such as pictures, where it does not say."""
 
 # What a model's configuration says of where it lies, how it was saved or whether it trains: no answer depends on it.
 _IDLE = {
@@ -78,18 +81,27 @@ class Subject:
     def batches(self, examples: Mapping[str, Example], sizes: Mapping[str, Measure]) -> list[dict[str, Example]]:
         """The examples in batches of similar length within `UNITS_A_BATCH`, those of one prompt side by side.
 
+        A modality whose scores depend on seeds may decide on the two of a pair together (one crop for both pictures), so they are
+        never taken apart; and since its units say little of memory, it gets `SEEDED_A_BATCH` examples at a time, or as many as its
+        field `scoring_batch` says.
+
         The batches follow from the examples alone, not from which of them are scored already: float sums depend in their
         last digits on what shares a batch, and a run that was cut off must end in the same numbers.
         """
         order = sorted(examples, key=lambda key: (sizes[key].prompt, sizes[key].prompt_digest, key))
+        seeded = self.modality.stochastic
+        most = int(getattr(self.modality, "scoring_batch", SEEDED_A_BATCH if seeded else len(order)))
+        groups: dict[Hashable, list[str]] = {}
+        for key in order:
+            groups.setdefault((examples[key].pair_id, examples[key].seed) if seeded else key, []).append(key)
         made: list[dict[str, Example]] = []
         units = 0
-        for key in order:
-            size = sizes[key].prompt + sizes[key].response
-            if not made or units + size > UNITS_A_BATCH:
+        for group in groups.values():
+            size = sum(sizes[key].prompt + sizes[key].response for key in group)
+            if not made or units + size > UNITS_A_BATCH or len(made[-1]) + len(group) > most:
                 made.append({})
                 units = 0
-            made[-1][key] = examples[key]
+            made[-1] |= {key: examples[key] for key in group}
             units += size
         return made
 
