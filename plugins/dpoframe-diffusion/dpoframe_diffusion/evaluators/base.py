@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +10,8 @@ from typing import Any
 
 from dpoframe import Available, Evaluator, EvaluatorSpec, Refused
 from dpoframe_diffusion.evaluators.weights import Weights, assets, refusal
+
+_NOT_IN_IDS = re.compile(r"[^\w.:>+-]+")
 
 LIMIT = 1800.0
 """Seconds that one call may take: the first one loads the weights, some of which are 4 GB on a slow disk."""
@@ -36,11 +39,11 @@ class PictureEvaluator(Evaluator):
 
     @abstractmethod
     def name(self) -> str:
-        """The metric's id. It holds no character that a gate file would have to quote."""
+        """The metric's id. What a gate file would have to quote becomes a dash."""
 
     def own(self, plain: EvaluatorSpec) -> EvaluatorSpec:
         """The class's spec under the instance's id, with those assets that are there."""
-        return replace(plain, id=self.name(), assets=assets(self.wanted()))
+        return replace(plain, id=_NOT_IN_IDS.sub("-", self.name()).strip("-:"), assets=assets(self.wanted()))
 
     def probe(self) -> Available | Refused:
         """Whether the weights are on this machine; nothing is loaded, and nothing downloaded."""

@@ -8,6 +8,7 @@ torchvision gives other numbers, and tensors in [0, 1] would be divided by 255 o
 from __future__ import annotations
 
 import functools
+import math
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,7 +42,7 @@ class Clip(ABC):
 
     def cosine(self, image: Image, words: str) -> float:
         """Cosine of the angle between the two vectors, summed in float64."""
-        return float(self.picture(image).double() @ self.text(words).double())
+        return cosine_of(self.picture(image), self.text(words))
 
 
 def clip_at(weights: Weights, library: Library = "auto", vocabulary: Weights | None = None) -> Clip:
@@ -61,12 +62,18 @@ def clip_at(weights: Weights, library: Library = "auto", vocabulary: Weights | N
     return _loaded(folder, beside, _chosen(folder, library), marks, str(device()))
 
 
-def suited_clip(weights: Weights, library: Library = "auto") -> Available | Refused:
+def suited_clip(weights: Weights, library: Library = "auto", vocabulary: Weights | None = None) -> Available | Refused:
     """Whether a folder holds a CLIP, and the library that is asked for can run it."""
     kind = weights.settings().get("model_type")
     if kind != "clip" and not has_open_clip_layout(weights.path()):
         return Refused(
             f"{weights.model} is a model of type {kind!r}, expected 'clip'", "Name a CLIP, such as openai/clip-vit-large-patch14."
+        )
+    beside = weights if vocabulary is None or has_processor(weights.path()) else vocabulary
+    if not has_processor(beside.path()):
+        return Refused(
+            f"{beside.model} lacks preprocessor_config.json, or the vocabulary (tokenizer.json or vocab.json)",
+            "Copy them from the model that these weights were made from.",
         )
     if library != "open_clip":
         return Available()
@@ -127,3 +134,9 @@ def unit(vector: Any) -> Tensor:
     import torch
 
     return torch.nn.functional.normalize(vector[0].cpu().double(), dim=-1).float()
+
+
+def cosine_of(left: Tensor, right: Tensor) -> float:
+    """Cosine of two vectors (D,) of length 1, which rounding may not carry out of its bounds; nan stays nan."""
+    value = float(left.double() @ right.double())
+    return value if math.isnan(value) else max(-1.0, min(1.0, value))

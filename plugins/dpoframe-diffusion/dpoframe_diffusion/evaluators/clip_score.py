@@ -51,7 +51,7 @@ class ClipScore(PictureEvaluator):
 
     def name(self) -> str:
         """The encoder, and the prefix where there is one."""
-        return f"clip_score:{self._weights.name}" + (f":{'-'.join(self.prefix.split())}" if self.prefix else "")
+        return f"clip_score:{self._weights.name}" + (f":{self.prefix}" if self.prefix else "")
 
     @property
     def _weights(self) -> Weights:
@@ -68,5 +68,5 @@ class ClipScore(PictureEvaluator):
     def score(self, sample: Sample) -> Mapping[str, float]:
         """The cosine and the scales derived from it."""
         image, words = picture_of(sample), self.prefix + words_of(sample)
-        cosine = max(-1.0, min(1.0, clip_at(self._weights, self.library).cosine(image, words)))
+        cosine = clip_at(self._weights, self.library).cosine(image, words)
         return {"cosine": cosine, "paper": WEIGHT * max(cosine, 0.0), "percent": 100 * max(cosine, 0.0)}

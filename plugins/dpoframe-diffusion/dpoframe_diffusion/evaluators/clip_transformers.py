@@ -38,7 +38,7 @@ class TransformersClip(Clip):
         from transformers import AutoTokenizer
 
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(beside, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(beside, local_files_only=True, trust_remote_code=False)
         return cls(model.requires_grad_(False).eval().to(where), tokenizer, image_processor(beside))
 
     def picture(self, image: Image) -> Tensor:
@@ -75,7 +75,7 @@ def image_processor(folder: Path) -> Any:
     from transformers import AutoImageProcessor
 
     with quiet():
-        return AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
+        return AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True, trust_remote_code=False)
 
 
 def pooled(found: Any) -> Tensor:

@@ -80,5 +80,5 @@ def _loaded(folder: Path, marks: tuple[str, ...], where: str) -> Features:
     from transformers import AutoModel
 
     with quiet():
-        model = AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        model = AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False)
     return Features(model.requires_grad_(False).eval().to(where), image_processor(folder))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from dpoframe import Available, EvaluatorSpec, Refused, Sample, Scale
 from dpoframe_diffusion.evaluators.base import LIMIT, PictureEvaluator, SpecOf
-from dpoframe_diffusion.evaluators.clip import suited_clip
+from dpoframe_diffusion.evaluators.clip import cosine_of, suited_clip
 from dpoframe_diffusion.evaluators.device import device
 from dpoframe_diffusion.evaluators.picture import picture_of, words_of
 from dpoframe_diffusion.evaluators.weights import MissingWeightsError, Weights, sha256
@@ -78,7 +78,7 @@ class Hps(PictureEvaluator):
         clip = loaded(self._file.path(), self._encoder.path())
         size = int(clip.model.config.vision_config.image_size)
         vector = clip.pixels(whole(image, size, clip.processor.image_mean, clip.processor.image_std))
-        return {"score": max(-1.0, min(1.0, float(vector.double() @ clip.text(words).double())))}
+        return {"score": cosine_of(vector, clip.text(words))}
 
 
 def whole(image: Image, size: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:

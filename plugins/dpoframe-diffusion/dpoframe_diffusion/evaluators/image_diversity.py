@@ -92,4 +92,4 @@ def across(units: NDArray[np.float64], clusters: NDArray[np.int64], which: NDArr
 
 def _bounded(value: float) -> float:
     """A distance is never below 0, but rounding is."""
-    return max(0.0, value)
+    return max(value, 0.0)

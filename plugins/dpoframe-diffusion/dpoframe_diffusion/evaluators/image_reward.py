@@ -57,6 +57,8 @@ class ImageReward(PictureEvaluator):
         kind = self._vocabulary.settings().get("model_type")
         if kind != "bert":
             return Refused(f"{self.tokenizer} is of type {kind!r}, expected 'bert'", "Name bert-base-uncased or its folder.")
+        if not any((self._vocabulary.path() / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+            return Refused(f"{self.tokenizer} holds neither tokenizer.json nor vocab.txt", "Copy them from bert-base-uncased.")
         return Available()
 
     def score(self, sample: Sample) -> Mapping[str, float]:

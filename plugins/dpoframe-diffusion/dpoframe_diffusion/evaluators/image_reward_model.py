@@ -102,7 +102,7 @@ def _loaded(file: Path, vocabulary: Path, mark: str, where: str) -> ImageRewardM
     # The authors resize and normalise as CLIP does.
     processor = CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
     with quiet():
-        tokenizer = AutoTokenizer.from_pretrained(vocabulary, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(vocabulary, local_files_only=True, trust_remote_code=False)
     return ImageRewardModel(vision, text, head, tokenizer, processor)
 
 

@@ -44,7 +44,7 @@ class NsfwRate(PictureEvaluator):
 
     def name(self) -> str:
         """The classifier, the label and the threshold."""
-        return f"nsfw_rate:{self._weights.name}:{'-'.join(self.label.split())}>{self.threshold:g}"
+        return f"nsfw_rate:{self._weights.name}:{self.label}>{self.threshold:g}"
 
     @property
     def _weights(self) -> Weights:
@@ -103,5 +103,7 @@ def _loaded(folder: Path, marks: tuple[str, ...], where: str) -> Classifier:
     from transformers import AutoModelForImageClassification
 
     with quiet():
-        model = AutoModelForImageClassification.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        model = AutoModelForImageClassification.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+        )
     return Classifier(model.requires_grad_(False).eval().to(where), image_processor(folder))

@@ -55,7 +55,7 @@ class PickScore(PictureEvaluator):
 
     def suited(self) -> Available | Refused:
         """Whether the weights are a CLIP's."""
-        return suited_clip(self._weights)
+        return suited_clip(self._weights, vocabulary=self._beside)
 
     def score(self, sample: Sample) -> Mapping[str, float]:
         """The score of one picture."""

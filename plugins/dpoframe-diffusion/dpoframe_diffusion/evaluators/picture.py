@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from dpoframe import DataError, Media, Sample, UnscoredError
 from dpoframe_diffusion.images import opened
@@ -34,7 +35,14 @@ def words_of(sample: Sample) -> str:
     prompt = sample.prompt
     if not isinstance(prompt, str):
         said = [] if isinstance(prompt, Media) else [one.get("content") for one in prompt if one.get("role") == "user"]
-        prompt = said[-1] if said and isinstance(said[-1], str) else ""
+        prompt = _plain(said[-1]) if said else ""
     if not prompt.strip():
         raise UnscoredError("the prompt holds no words to compare the picture with")
     return prompt
+
+
+def _plain(content: Any) -> str:
+    """The text of a message, whose content may be a list of parts."""
+    if isinstance(content, str):
+        return content
+    return " ".join(str(part["text"]) for part in content or () if isinstance(part, Mapping) and part.get("type") == "text")

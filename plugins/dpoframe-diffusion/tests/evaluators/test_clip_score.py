@@ -153,6 +153,8 @@ def test_messages_count_by_their_last_user_turn(clip_folder: Path, samples: tupl
     evaluator, response = ClipScore(str(clip_folder)), samples[0].response
     chat = [{"role": "system", "content": "Draw."}, {"role": "user", "content": "a dog"}]
     assert evaluator.score(Sample("x", chat, response)) == evaluator.score(Sample("x", "a dog", response))
+    parts = [{"role": "user", "content": [{"type": "text", "text": "a dog"}, {"type": "image"}]}]
+    assert evaluator.score(Sample("x", parts, response)) == evaluator.score(Sample("x", "a dog", response))
     for empty in ("", "  ", [{"role": "system", "content": "Draw."}]):
         with pytest.raises(UnscoredError, match="no words"):
             evaluator.score(Sample("x", empty, response))
@@ -195,6 +197,49 @@ def test_the_hub_cache_is_read(
     assert isinstance(cached.probe(), Available)
     assert cached.score(samples[0]) == plain.score(samples[0])
     assert cached.spec == plain.spec
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 200), (32, 32)])
+def test_odd_sizes_are_scored(clip_folder: Path, drawn: Callable[..., Image.Image], as_media: Any, width: int, height: int) -> None:
+    """A picture of one pixel and a strip have a score."""
+    score = ClipScore(str(clip_folder)).score(Sample("x", "a dog", as_media(drawn(1, width, height))))
+    assert -1 <= score["cosine"] <= 1
+
+
+def test_broken_weights_give_no_number(new_clip: Callable[..., Path], tmp_path: Path, samples: tuple[Sample, ...]) -> None:
+    """Weights that are not finite give nan, which the harness counts as unscored, and no number within the scale."""
+    folder = new_clip(tmp_path / "clip")
+    state = load_file(folder / "model.safetensors")
+    state["text_projection.weight"][0, 0] = math.nan
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    assert all(math.isnan(value) for value in ClipScore(str(folder)).score(samples[0]).values())
+
+
+def test_code_beside_the_weights_is_not_run(new_clip: Callable[..., Path], tmp_path: Path, samples: tuple[Sample, ...]) -> None:
+    """A folder that names code of its own for its tokenizer is read without it, and nobody is asked."""
+    folder = new_clip(tmp_path / "clip")
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: ...\n")
+    for name in ("tokenizer_config.json", "preprocessor_config.json", "config.json"):
+        settings = json.loads((folder / name).read_text())
+        settings["auto_map"] = {"AutoTokenizer": ["own.Own", None], "AutoImageProcessor": "own.Own", "AutoModel": "own.Own"}
+        (folder / name).write_text(json.dumps(settings))
+    assert -1 <= ClipScore(str(folder)).score(samples[0])["cosine"] <= 1
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_folder_without_vocabulary_is_refused(new_clip: Callable[..., Path], tmp_path: Path) -> None:
+    """Weights without a vocabulary, or without the settings of the image processor, are refused before anything is drawn."""
+    folder = new_clip(tmp_path / "clip")
+    assert isinstance(ClipScore(str(folder)).probe(), Available)
+    (folder / "preprocessor_config.json").unlink()
+    state = ClipScore(str(folder)).probe()
+    assert isinstance(state, Refused)
+    assert "preprocessor_config.json" in state.reason
+
+
+def test_ids_need_no_quotes(clip_folder: Path) -> None:
+    """What YAML would read as its own in a gate file becomes a dash in an id."""
+    assert ClipScore(str(clip_folder), prefix="A photo, {of} [a]: ").spec.id == "clip_score:tiny-clip:A-photo-of-a"
 
 
 @pytest.mark.parametrize("what", ["nothing", "no weights", "another kind"])
