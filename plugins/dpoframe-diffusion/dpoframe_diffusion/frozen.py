@@ -104,13 +104,6 @@ class Frozen:
             found.append({name: tensor[0].cpu() for name, tensor in encoded.items()})
         return found
 
-    def cuts(self, text: str) -> bool:
-        """Whether every text encoder loses the end of a prompt because it reads no more tokens than it does."""
-        parts = [getattr(self.text, name, None) for name in self.location.family.text_parts]
-        tokenizers = [part for part in parts if hasattr(part, "model_max_length")]
-        with quiet():
-            return all(len(tokenizer(text).input_ids) > tokenizer.model_max_length for tokenizer in tokenizers)
-
     def release_vae(self) -> None:
         """Lets go of the VAE."""
         self._release("vae")

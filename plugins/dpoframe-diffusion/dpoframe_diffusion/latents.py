@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from dpoframe_diffusion.loading import DtypeName, Location
 
 T = TypeVar("T")
-
-log = logging.getLogger(__name__)
 
 Framed: TypeAlias = "tuple[Media, Frame]"
 """A picture, and the part of it that the model sees."""
@@ -88,22 +85,9 @@ class Encodings:
         try:
             _keep(self.images, ((_picture_key(*one), one) for one in pictures), self._picture_encoder())
             self.frozen.release_vae()
-            self._prepare_prompts(self.texts, prompts)
+            _keep(self.texts, ((_prompt_key(text), text) for text in prompts), self._encode_prompt)
         finally:
             self.frozen.release()
-
-    def _prepare_prompts(self, shelf: Shelf, prompts: Iterable[str]) -> None:
-        cut = 0
-
-        def encode(text: str) -> dict[str, Tensor]:
-            nonlocal cut
-            made = self._encode_prompt(text)
-            cut += self.frozen.cuts(text)
-            return made
-
-        _keep(shelf, ((_prompt_key(text), text) for text in prompts), encode)
-        if cut:
-            log.warning("%d captions are longer than %s reads; their ends are not seen.", cut, self.location.model)
 
     def moments(self, pictures: Sequence[Framed]) -> list[tuple[Tensor, Tensor]]:
         """Mean and standard deviation, float32 (C, h, w) each and not yet scaled, of each picture's posterior.

@@ -12,6 +12,7 @@ from dpoframe_diffusion.framing import FramingSection, framed, frames, pixels
 from dpoframe_diffusion.images import opened
 from dpoframe_diffusion.latents import Encodings, cache_folder
 from dpoframe_diffusion.loading import Location
+from dpoframe_diffusion.modality import DiffusionModality
 from safetensors.torch import load_file, save_file
 
 from dpoframe import DataError, MachineError
@@ -81,6 +82,22 @@ def test_the_cache_changes_no_bit(name, request, framed_pictures, monkeypatch):
         posterior = plain.frozen.vae.encode(pixels(opened(media), frame)[None]).latent_dist
     assert torch.equal(moments[2][0], posterior.mean[0])
     assert torch.equal(moments[2][1], posterior.std[0])
+
+
+@pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "flux"])
+def test_scores_are_the_same_with_the_cache_and_without(name, request, examples):
+    """Scores are equal to the bit: prepared, read again, or encoded in each batch, together or one by one."""
+    folder = str(request.getfixturevalue(name))
+    kept, anew = (DiffusionModality(model=folder, framing=SECTION, cache=cache) for cache in (True, False))
+    model, given = kept.build().eval(), examples()
+    half = len(given) // 2
+    kept.prepare(one for pair in zip(given[:half], given[half:], strict=True) for one in pair)
+    with torch.no_grad():
+        scores = [modality.score(model, modality.collate(given)).value for modality in (kept, kept, anew)]
+        alone = [anew.score(model, anew.collate([one])).value for one in given]
+    assert torch.equal(scores[0], scores[1])
+    assert torch.equal(scores[0], scores[2])
+    torch.testing.assert_close(torch.cat(alone), scores[0], rtol=1e-6, atol=1e-7)
 
 
 def test_a_miss_is_encoded_and_kept(sd, framed_pictures, monkeypatch):
@@ -215,17 +232,6 @@ def test_float16_overflow(copied, picture):
         else:
             with pytest.raises(DataError, match=r"not finite \(VAE in float16\).*force_upcast: true"):
                 encodings.latent(*framed_one)
-
-
-def test_captions_that_are_cut_off_are_counted(sd, sd3, caplog):
-    """Captions of which no encoder sees the end are told of once, with their number."""
-    long = [" ".join(["red"] * count) for count in (3, 20, 30)]
-    Encodings(Location(str(sd))).prepare([*long, *long], [])
-    assert f"2 captions are longer than {sd} reads" in caplog.text
-    caplog.clear()
-    # T5 reads on where CLIP ends.
-    Encodings(Location(str(sd3))).prepare(long, [])
-    assert caplog.text == ""
 
 
 def test_worker_processes_read_the_cache(sd, framed_pictures):
