@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dpoframe import DataError, Example, Media
 from dpoframe_diffusion.batch import ImageBatch, Noised, gather
+from dpoframe_diffusion.captions import caption
 from dpoframe_diffusion.draws import draw
 from dpoframe_diffusion.framing import Frame, FramingSection, frames, weights
 from dpoframe_diffusion.images import header, opened_mask
@@ -56,16 +57,6 @@ def prepare(examples: Iterable[Example], encodings: Encodings, framing: FramingS
 
     # Captions are read when all pictures were: they are met on the way.
     encodings.prepare(captions, pictures())
-
-
-def caption(example: Example) -> str:
-    """The prompt. DataError where it is no text, or a blank one."""
-    if isinstance(example.prompt, str) and example.prompt.strip():
-        return example.prompt
-    found = "a blank text" if isinstance(example.prompt, str) else f"a {type(example.prompt).__name__}"
-    raise DataError(
-        f"The prompt of pair {example.pair_id} is {found}, expected a caption: the words that the picture was drawn for."
-    )
 
 
 def picture(example: Example) -> Media:

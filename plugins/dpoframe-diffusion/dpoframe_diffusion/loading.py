@@ -84,13 +84,11 @@ class Location:
 
     def config(self, part: str) -> Mapping[str, Any]:
         """What the config of a part holds, such as `vae` or `scheduler`; ConfigError where the pipeline lacks it."""
-        names = ("scheduler_config.json",) if part == "scheduler" else ("config.json",)
-        found = next((file for name in names if (file := self.folder / part / name).is_file()), None)
-        if found is None:
-            raise ConfigError(
-                f"The pipeline {self.model} lacks {part}/{names[0]}. Copy the part from where the pipeline came from."
-            )
-        return _json(found)
+        kind = part.partition("_")[0]
+        name = f"{kind}_config.json" if kind in ("scheduler", "tokenizer") else "config.json"
+        if not (self.folder / part / name).is_file():
+            raise ConfigError(f"The pipeline {self.model} lacks {part}/{name}. Copy the part from where the pipeline came from.")
+        return _json(self.folder / part / name)
 
     def denoiser(self, dtype: DtypeName = "float32") -> nn.Module:
         """The part that is trained, alone. CheckpointError where its weights are damaged or incomplete."""

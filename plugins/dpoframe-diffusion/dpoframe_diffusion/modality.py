@@ -145,13 +145,17 @@ class DiffusionModality(Modality):
     def measure(self, example: Example) -> Measure:
         """One unit a picture, and digests of caption, picture and mask. Reads the files, decodes nothing.
 
+        It is `truncated` where the text encoders do not read the whole caption.
+
         Raises:
             DataError: the prompt is no caption, or the header of the response is none of a picture that can be read.
         """
+        from dpoframe_diffusion.captions import caption, is_cut
         from dpoframe_diffusion.collating import check
 
         check(example, self.framing)
-        return Measure(0, 1, content_digest(example.prompt), content_digest(example.response))
+        cut = is_cut(self.location, caption(example))
+        return Measure(0, 1, content_digest(example.prompt), content_digest(example.response), truncated=cut)
 
     def with_details(self, names: frozenset[str]) -> DiffusionModality:
         """This modality with `residual` among its scores' details; ConfigError for other names."""

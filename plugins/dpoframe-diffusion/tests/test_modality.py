@@ -172,6 +172,34 @@ def test_measure_reads_headers_alone(sd, picture):
     assert len({first.digest, *(modality.measure(other).digest for other in others)}) == 4
 
 
+@pytest.mark.parametrize("family", ["sd", "sdxl"])
+def test_captions_that_are_cut_are_told(family, request, picture):
+    """A caption longer than the encoders read is `truncated`: what comes after changes no score. One that just fits is not."""
+    modality = DiffusionModality(model=str(request.getfixturevalue(family)), framing=SMALL)
+    captions = ["x " * 14, "x " * 15, "x " * 14 + "and a disc", "x " * 13]  # with 14 words 16 tokens with beginning and end
+    made = [Example(text, picture(0, True), 1, "one") for text in captions]
+    assert [modality.measure(example).truncated for example in made] == [False, True, True, False]
+    with torch.no_grad():
+        fits, cut, far, other = modality.score(modality.build(), modality.collate(made)).value.tolist()
+    assert fits == pytest.approx(cut, rel=1e-6) == pytest.approx(far, rel=1e-6)
+    assert fits != pytest.approx(other, rel=1e-6)
+
+
+@pytest.mark.parametrize("family", ["sd3", "flux"])
+def test_t5_reads_longer_captions(family, request, picture):
+    """Where T5 reads too, the shortest caption that is called cut is the first to whose states more words add nothing."""
+    modality = DiffusionModality(model=str(request.getfixturevalue(family)), framing=SMALL)
+
+    def cut(words: int) -> bool:
+        return modality.measure(Example("a " * words, picture(0, True), 1, "one")).truncated
+
+    words = next(count for count in range(40, 800) if cut(count))
+    texts = ["a " * (words - 1), "a " * words, "a " * words + "disc"]
+    fits, first, longer = (found["prompt_embeds"] for found in modality.encodings.conditions(texts))
+    assert torch.equal(first, longer)
+    assert not torch.equal(fits, first)
+
+
 @pytest.mark.parametrize(
     ("prompt", "response", "said"),
     [

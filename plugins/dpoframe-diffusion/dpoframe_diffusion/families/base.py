@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ class Family(ABC):
         pipelines: `_class_name` values in model_index.json; the first is the class that draws from text alone.
         denoiser: The component that is trained, `unet` or `transformer`.
         text_parts: The components that encode prompts: text encoders and tokenizers.
+        reads: How many tokens of a caption an encoder reads, by its tokenizer, where that has not the limit of its own.
         lora_targets: Names of the layers that adapters go on by default.
         conditions: Names of the tensors that `encode_prompts` gives and `predict` takes.
         patch: Sides of latents must be multiples of it.
@@ -27,6 +29,7 @@ class Family(ABC):
     pipelines: ClassVar[tuple[str, ...]]
     denoiser: ClassVar[str]
     text_parts: ClassVar[tuple[str, ...]]
+    reads: ClassVar[Mapping[str, int]] = MappingProxyType({})
     lora_targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0")
     conditions: ClassVar[tuple[str, ...]] = ("prompt_embeds",)
     patch: ClassVar[int] = 1

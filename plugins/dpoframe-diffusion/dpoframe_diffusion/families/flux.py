@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dpoframe_diffusion.families.flow_matching import FlowMatching
@@ -21,6 +22,8 @@ class Flux(FlowMatching):
 
     pipelines: ClassVar[tuple[str, ...]] = ("FluxPipeline",)
     text_parts: ClassVar[tuple[str, ...]] = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
+    # The pipeline's own length when it draws.
+    reads: ClassVar[Mapping[str, int]] = MappingProxyType({"tokenizer_2": 512})
     guidance: ClassVar[float] = 3.5
 
     def encode_prompts(self, pipeline: Any, prompts: Sequence[str]) -> dict[str, Tensor]:

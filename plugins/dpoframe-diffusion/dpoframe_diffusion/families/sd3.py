@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dpoframe_diffusion.families.flow_matching import FlowMatching
@@ -30,6 +30,8 @@ class StableDiffusion3(FlowMatching):
         "text_encoder_3",
         "tokenizer_3",
     )
+    # The pipeline's own length when it draws.
+    reads: ClassVar[Mapping[str, int]] = MappingProxyType({"tokenizer_3": 256})
 
     def encode_prompts(self, pipeline: Any, prompts: Sequence[str]) -> dict[str, Tensor]:
         """`prompt_embeds` (n, tokens, width of T5) and `pooled_prompt_embeds` (n, width of both CLIP encoders together).
