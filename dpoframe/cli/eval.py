@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from dpoframe.harness import SuiteResult
 
-STAGES = {"generate": 12.0, "answers": 2.0, "pairs": 6.0, "score": 1.0}
+STAGES = {"generate": 12.0, "prepare answers": 0.2, "answers": 2.0, "prepare pairs": 0.2, "pairs": 6.0, "score": 1.0}
 """What the stages of a suite cost against one another: only their ratios count, the pace is measured."""
 
 ModelArgument = Annotated[

@@ -51,7 +51,8 @@ def run_suite(
         out: Folder of this evaluation; made where missing.
         base: The model before training, for margins and for the log-probability of answers; `subject` itself where
             None, which makes every margin 0.
-        progress: Told of every batch of this process's share; stages are `generate`, `answers`, `pairs` and `score`.
+        progress: Told of every batch of this process's share; stages are `generate`, `answers`, `pairs` and `score`, and
+            `prepare answers` and `prepare pairs` where the modality has frozen work to do.
         rivals: Folder of the base's evaluation on this suite, whose answers are compared with; the `reference` of each
             prompt where None.
         limit: Only the first so many prompts and pairs; the results say so and are never complete.

@@ -192,7 +192,9 @@ def test_an_evaluation_prepares_what_it_will_weigh(tmp_path: Path) -> None:
     modality, pairs = PreparedToy(), tuple(toy_pairs(4))
     subject = Subject("toy", modality, ToyModality().build())
     suite = Suite("held-out", "1", "", (), pairs, {}, 1, 0, (Margin(),))
-    run_suite(subject, suite, tmp_path)
+    told: list[tuple[str, int, int]] = []
+    run_suite(subject, suite, tmp_path, progress=lambda *word: told.append(word))
+    assert [word for word in told if word[0].startswith("prepare")] == [("prepare pairs", done, 8) for done in range(1, 9)]
     assert [pair for pair, _, _ in LOG[0]] == [pair.id for pair in pairs for _ in range(2)]
     run_suite(subject, suite, tmp_path)
     assert LOG[1:] == [[]]

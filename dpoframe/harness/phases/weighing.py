@@ -75,7 +75,7 @@ class _Examples:
             return
         known = self.work.store.known("logps", [key for batch in batches for key in batch])
         mine = {id(example) for batch in batches if not known.issuperset(batch) for example in batch.values()}
-        told = Telling(self.work.progress, "prepare", len(mine))
+        told = Telling(self.work.progress, f"prepare {self.stage}", len(mine))
         subject.modality.prepare(self._taken(mine, told))
         self.work.ranks.wait()
 
