@@ -153,8 +153,11 @@ class DiffusionModality(Modality):
         from dpoframe_diffusion.captions import caption, is_cut
         from dpoframe_diffusion.collating import check
 
-        check(example, self.framing)
         cut = is_cut(self.location, caption(example))
+        # A prompt that is measured before its picture is drawn comes with an empty answer.
+        if example.response == "":
+            return Measure(0, 0, content_digest(example.prompt), content_digest(""), truncated=cut)
+        check(example, self.framing)
         return Measure(0, 1, content_digest(example.prompt), content_digest(example.response), truncated=cut)
 
     def with_details(self, names: frozenset[str]) -> DiffusionModality:
