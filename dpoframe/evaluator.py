@@ -62,6 +62,8 @@ class EvaluatorSpec:
         primary: The metric to read first, of `metrics` or `aggregates`.
         assets: Files and models it relies on.
         aggregates: Scale of each figure that `aggregate` returns: figures over all samples that are no means.
+        carried: Names of numbers that `score` returns for `aggregate` alone, such as a picture's vector: they are kept with
+            the sample's verdict, and are no figures.
         limit: Seconds that one `score` or one `aggregate` may take; it is stopped then, and leaves the sample unscored or the
             figure unknown.
     """
@@ -74,6 +76,7 @@ class EvaluatorSpec:
     assets: tuple[Asset, ...] = ()
     aggregates: Mapping[str, Scale] = field(default_factory=dict)
     limit: float = 60.0
+    carried: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class Evaluator(ABC):
 
     @abstractmethod
     def score(self, sample: Sample) -> Mapping[str, float] | None:
-        """The metrics of one sample by name, or None where it has nothing to say of it.
+        """The metrics of one sample by name, and what the spec says is carried, or None where it has nothing to say of it.
 
         A metric that this sample does not have is left out.
 

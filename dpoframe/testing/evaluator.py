@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias, get_args
 
-from dpoframe import Available, Evaluator, EvaluatorSpec, Refused, Sample, Scale, Scored, UnscoredError
+from dpoframe import Available, Evaluator, EvaluatorSpec, Refused, Sample, Scale, Scored, UnscoredError, content_digest
 from dpoframe.evaluator import Need
 from dpoframe.testing.contract import PartContract, expect, skip
 
@@ -74,6 +74,8 @@ class EvaluatorContract(PartContract):
         known = [*spec.metrics, *spec.aggregates]
         expect(spec.primary in known, f"spec.primary {spec.primary!r} is none of the figures {sorted(known)}")
         expect(len(known) == len(set(known)), f"a name is both a metric and an aggregate: {sorted(known)}")
+        twice = sorted(set(spec.carried) & set(known))
+        expect(not twice, f"what is carried for `aggregate` alone is a figure too: {twice}")
         expect(math.isfinite(spec.limit) and spec.limit > 0, f"spec.limit is {spec.limit}, expected seconds above 0")
 
     def test_scales_are_sound(self) -> None:
@@ -244,9 +246,9 @@ class EvaluatorContract(PartContract):
         ]
 
     def _drawn(self, seed: int | None) -> list[Scored]:
-        """The scores as `aggregate` gets them; drawn with replacement where there is a seed."""
+        """The scores as `aggregate` gets them, those of one prompt together; drawn with replacement where there is a seed."""
         given = [
-            Scored(sample.id, sample.id, score)
+            Scored(sample.id, content_digest(sample.prompt), score)
             for sample, score in zip(self.samples, self.once("scored", self.scored), strict=True)
             if isinstance(score, Mapping)
         ]
@@ -258,11 +260,12 @@ class EvaluatorContract(PartContract):
         if score is None:
             return
         expect(isinstance(score, Mapping), f"score returned {score!r} for {what}")
-        expect(set(score) <= set(spec.metrics), f"{what} has the metrics {sorted(score)}, the spec names {sorted(spec.metrics)}")
+        scales = {**dict.fromkeys(spec.carried, Scale(better=None)), **spec.metrics}
+        expect(set(score) <= set(scales), f"{what} has the metrics {sorted(score)}, the spec names {sorted(scales)}")
         wanted = spec.primary in score or spec.primary in spec.aggregates
         expect(wanted, f"{what} has the metrics {sorted(score)}, but not the primary one, {spec.primary!r}")
         for name, value in score.items():
-            _require_within(f"{name} of {what}", value, spec.metrics[name])
+            _require_within(f"{name} of {what}", value, scales[name])
 
     def _require_figures(self, what: str, scores: Sequence[Scored], *, finite: bool) -> None:
         spec, found = self.evaluator.spec, self.evaluator.aggregate(scores)

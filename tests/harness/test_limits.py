@@ -197,6 +197,14 @@ def test_unknown_metric_is_the_plugins_fault(width: int) -> None:
         list(score_all(calling({"x": lambda: {"valeu": 1.0}}, width), rows("x")))
 
 
+def test_what_is_carried_is_kept(width: int) -> None:
+    """Numbers that the spec names as carried are kept with the metrics, on no scale; one that is no number leaves no verdict."""
+    calls = {"x": lambda: {"value": 1.0, "v0": -7.5, "v1": 1e9}, "y": lambda: {"value": 1.0, "v0": math.nan, "v1": 0.0}}
+    found = list(score_all(calling(calls, width, metrics={"value": Scale(0, 1)}, carried=("v0", "v1")), rows("x", "y")))
+    assert found[0].values == {"value": 1.0, "v0": -7.5, "v1": 1e9}
+    assert (found[1].values, found[1].reason) == (None, "v0 is not a finite number")
+
+
 @pytest.mark.parametrize("limit", [0.0, -1.0, math.inf, math.nan])
 def test_a_limit_that_is_no_time(limit: float) -> None:
     """A limit of no seconds, or without end, is the plugin's fault."""

@@ -127,6 +127,7 @@ DRAWN = iter(range(10**6))
         (broken({"limit": float("inf")}), "spec_is_whole"),
         (broken({"needs": "money"}), "spec_is_whole"),
         (broken({"aggregates": {"words": Scale(0)}}), "spec_is_whole"),
+        (broken({"carried": ("words",)}), "spec_is_whole"),
         (broken({"metrics": {"words": Scale(1, 0)}}), "scales_are_sound"),
         (broken({"aggregates": {"median": Scale(better="upwards")}}), "scales_are_sound"),  # type: ignore[arg-type]
         (broken({"assets": (Asset("words.txt", "", "MIT"),)}), "assets_are_identified"),

@@ -38,6 +38,7 @@ NO_RIVAL = "there is no other answer to compare with"
 _LONGEST_REASON = 4000
 _ROUNDING = 1e-9
 _REPEAT = 1.0
+_OPEN = Scale(better=None)
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}")
 
 Pending: TypeAlias = Callable[[], Any]
@@ -147,7 +148,8 @@ def _read(spec: EvaluatorSpec, found: Any) -> _Verdict:
         return _Verdict(None, NOT_APPLICABLE)
     if not isinstance(found, Mapping):
         return _Verdict(None, f"TypeError: score returned {kind(found)}, expected a mapping of metrics to numbers or None")
-    if unknown := sorted(str(name) for name in found if name not in spec.metrics):
+    scales = {**dict.fromkeys(spec.carried, _OPEN), **spec.metrics}
+    if unknown := sorted(str(name) for name in found if name not in scales):
         known = ", ".join(sorted(spec.metrics)) or "none"
         raise PluginError(
             f"The evaluator {spec.id!r} gave {', '.join(unknown)}, which its spec does not name. Metrics of its spec: {known}."
@@ -159,9 +161,9 @@ def _read(spec: EvaluatorSpec, found: Any) -> _Verdict:
     values = {name: float(value) for name, value in found.items()}
     if bad := sorted(name for name, value in values.items() if not math.isfinite(value)):
         return _Verdict(None, f"{', '.join(bad)} is not a finite number")
-    if beyond := [told for name, value in sorted(values.items()) if (told := outside(name, value, spec.metrics[name]))]:
+    if beyond := [told for name, value in sorted(values.items()) if (told := outside(name, value, scales[name]))]:
         return _Verdict(None, ", ".join(beyond))
-    return _Verdict({name: _clipped(value, spec.metrics[name]) for name, value in values.items()})
+    return _Verdict({name: _clipped(value, scales[name]) for name, value in values.items()})
 
 
 def outside(name: str, value: float, scale: Scale) -> str:
