@@ -37,6 +37,8 @@ class Frozen:
 
     def __init__(self, location: Location, dtype: DtypeName = "float32", device: str | None = None) -> None:
         self.location, self.dtype, self._device = location, dtype, device
+        self._process = os.getpid()
+        self._inherited: list[Any] = []
 
     @property
     def device(self) -> torch.device:
@@ -81,6 +83,7 @@ class Frozen:
         Args:
             pixels: (n, 3, height, width) in [-1, 1].
         """
+        self._leave_inherited()
         means, deviations = zip(*(self._moments(one[None]) for one in pixels), strict=True)
         return torch.cat(means), torch.cat(deviations)
 
@@ -96,6 +99,7 @@ class Frozen:
 
     def prompts(self, texts: Sequence[str]) -> list[dict[str, Tensor]]:
         """What the denoiser sees of each prompt: the family's conditions, without a batch dimension, on the CPU."""
+        self._leave_inherited()
         found = []
         for text in texts:
             pipe = self.text
@@ -103,6 +107,15 @@ class Frozen:
                 encoded = self.location.family.encode_prompts(pipe, [text])
             found.append({name: tensor[0].cpu() for name, tensor in encoded.items()})
         return found
+
+    def _leave_inherited(self) -> None:
+        """A forked process cannot use what its parent has on a GPU, nor free it: it loads parts of its own."""
+        if self._process == os.getpid():
+            return
+        self._process = os.getpid()
+        for name in ("vae", "text"):
+            if name in self.__dict__ and self.__dict__[name].device.type != "cpu":
+                self._inherited.append(self.__dict__.pop(name))
 
     def release_vae(self) -> None:
         """Lets go of the VAE."""
@@ -168,8 +181,10 @@ def encoding_device(wanted: str | None = None) -> torch.device:
     """Where frozen parts encode: the GPU of this process where it may use one. Data-loading workers are left the CPU."""
     if wanted is not None:
         return torch.device(wanted)
+    from torch.utils.data import get_worker_info
+
     # A forked process cannot use CUDA that its parent uses.
-    if torch.utils.data.get_worker_info() is None and torch.cuda.is_available():
+    if get_worker_info() is None and torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     return torch.device("cpu")
 

@@ -76,8 +76,8 @@ def test_base_and_aligned(modality: DiffusionModality, suite: Any, tmp_path: Pat
     assert any(name.startswith("preference_accuracy") for name in metrics)
 
 
-def test_batches_change_no_file(modality: DiffusionModality, suite: Any, tmp_path: Path) -> None:
-    """Drawn again, the exports are the same to the byte, pictures included."""
+def test_drawn_again_the_files_are_the_same(modality: DiffusionModality, suite: Any, tmp_path: Path) -> None:
+    """A second run of the suite writes the same bytes, pictures included."""
     for name in ("one", "two"):
         run_suite(Subject("sd", modality, moved(modality)), suite, tmp_path / name)
     files = sorted(file.relative_to(tmp_path / "one") for file in (tmp_path / "one").rglob("*") if "store" not in file.parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -228,6 +229,21 @@ def test_memory_that_does_not_suffice():
             raise error
     with pytest.raises(RuntimeError, match="shapes"), enough_memory("Encoding a picture"):
         raise RuntimeError("shapes do not match")
+
+
+def test_a_forked_process_leaves_its_parents_gpu(sd, monkeypatch):
+    """Parts that the parent has on a GPU are not touched in a worker, which loads its own; those on the CPU are shared."""
+    frozen = Frozen(Location(str(sd)))
+    expected, _ = frozen.moments(pictures(1))
+    mine = frozen.vae
+    monkeypatch.setattr(frozen, "_process", -1)
+    assert torch.equal(frozen.moments(pictures(1))[0], expected)
+    assert frozen.vae is mine
+    on_gpu = SimpleNamespace(device=torch.device("cuda", 0))
+    frozen.__dict__["vae"] = on_gpu
+    monkeypatch.setattr(frozen, "_process", -1)
+    assert torch.equal(frozen.moments(pictures(1))[0], expected)
+    assert frozen._inherited == [on_gpu]
 
 
 def test_workers_encode_on_the_cpu(monkeypatch):
