@@ -11,9 +11,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from dpoframe import ConfigError, DataError, Example, Fault, Media, seed_of
+from dpoframe import DataError, Example, Media, seed_of
 from dpoframe_diffusion.images import header
 
 if TYPE_CHECKING:
@@ -45,16 +45,15 @@ class FramingSection:
     flip: bool = False
     multiple: int = 64
 
-    def __post_init__(self) -> None:
-        faults = [
-            Fault(f"framing.{name}", f"must be at least 1, found {value}.")
-            for name, value in (("resolution", self.resolution), ("crops", self.crops), ("multiple", self.multiple))
-            if value < 1
-        ]
-        if not faults and self.buckets and self.resolution < self.multiple:
-            faults = [Fault("framing.multiple", f"is {self.multiple}, above the resolution {self.resolution}.", "Lower it.")]
-        if faults:
-            raise ConfigError("Pictures cannot be framed like this:", faults)
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    def faults(self) -> list[str]:
+        """Everything wrong with the values, each in a sentence."""
+        counts = {"resolution": self.resolution, "crops": self.crops, "multiple": self.multiple}
+        found = [f"framing.{name} is {value}; it must be at least 1." for name, value in counts.items() if value < 1]
+        if not found and self.buckets and self.resolution < self.multiple:
+            found = [f"framing.multiple is {self.multiple}; it must not be above the resolution {self.resolution}."]
+        return found
 
     def target(self, aspect: float) -> tuple[int, int]:
         """Width and height of the model's picture for pictures whose width over height is `aspect`."""

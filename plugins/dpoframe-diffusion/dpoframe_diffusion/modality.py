@@ -75,7 +75,7 @@ class DiffusionModality(Modality):
             (self.dtype == "float16" and self.lora is None, "dtype float16 needs a lora section: such weights cannot be trained."),
         ]
         faults = [message for wrong, message in rules if wrong]
-        faults += [*self.timesteps.faults(), *(self.lora.faults() if self.lora else [])]
+        faults += [*self.framing.faults(), *self.timesteps.faults(), *(self.lora.faults() if self.lora else [])]
         if faults:
             raise ValueError(" ".join(faults))
 

@@ -40,7 +40,7 @@ def score_batch(family: Family, denoiser: nn.Module, batch: ImageBatch, details:
 
 def residual(family: Family, denoiser: nn.Module, group: Group, prompts: dict[str, Tensor]) -> Tensor:
     """(n, D) prediction minus target of a group, times the root of the weights."""
-    # Adapters are float32 on weights of any type: the first frozen weight tells what the layers compute with.
+    # Adapters are float32 on weights of any type: a weight that is not tells what the layers compute with.
     kind = _dtype(denoiser)
     conditions = {name: encoded[group.prompt].to(kind) for name, encoded in prompts.items()}
     prediction = family.predict(denoiser, group.noisy.to(kind), group.time, conditions, group.sizes)

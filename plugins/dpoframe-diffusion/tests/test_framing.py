@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dpoframe import ConfigError, DataError, Example, Media
+from dpoframe import DataError, Example, Media
 
 
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -193,11 +193,15 @@ def test_a_text_is_no_picture() -> None:
 
 
 def test_wrong_sections() -> None:
-    """Numbers that make no frame are refused, all at once, before anything is read."""
-    with pytest.raises(ConfigError, match=r"(?s)framing\.resolution.*framing\.crops"):
-        FramingSection(resolution=0, crops=0)
-    with pytest.raises(ConfigError, match=r"framing\.multiple"):
-        FramingSection(resolution=32, buckets=True)
+    """Numbers that make no frame are told, all at once."""
+    assert FramingSection(resolution=0, crops=0).faults() == [
+        "framing.resolution is 0; it must be at least 1.",
+        "framing.crops is 0; it must be at least 1.",
+    ]
+    assert FramingSection(resolution=32, buckets=True).faults() == [
+        "framing.multiple is 64; it must not be above the resolution 32."
+    ]
+    assert not FramingSection().faults()
 
 
 def test_weights_follow_the_crop() -> None:

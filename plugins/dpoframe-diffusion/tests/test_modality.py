@@ -78,8 +78,14 @@ def test_recipe_keys(sd):
 
 def test_values_that_cannot_be_are_named_together():
     """Every impossible value is named in one error."""
-    with pytest.raises(ValueError, match=r"model is empty.*generation_batch is 0.*timesteps.std is 0.*lora.r is 0.*lora.alpha"):
-        DiffusionModality("", generation_batch=0, timesteps=TimestepSection(std=0.0), lora=LoraSection(r=0, alpha=-1.0))
+    with pytest.raises(ValueError, match=r"model is empty.*generation_batch.*framing.*timesteps.*lora.r is 0.*lora.alpha"):
+        DiffusionModality(
+            model="",
+            generation_batch=0,
+            framing=FramingSection(resolution=0),
+            timesteps=TimestepSection(std=0.0),
+            lora=LoraSection(r=0, alpha=-1.0),
+        )
     with pytest.raises(ValueError, match="float16 needs a lora section"):
         DiffusionModality("x", dtype="float16")
 

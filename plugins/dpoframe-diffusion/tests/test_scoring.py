@@ -181,6 +181,17 @@ def test_pictures_of_many_shapes_score_as_alone(sdxl, picture):
         assert modality.score(model, batch).value.tolist() == pytest.approx(alone, rel=1e-5)
 
 
+def test_pairs_of_unlike_pictures_are_scored(sd, picture):
+    """The two of a pair may differ in size, down to a single pixel: they are brought to one size, and share the noise."""
+    modality = _modality(sd)
+    made = [Example("a disc", picture(number, True, shape), 1, "one") for number, shape in enumerate([(1, 1), (40, 24)])]
+    batch = modality.collate(made)
+    (group,) = batch.groups
+    assert torch.equal(group.target[0], group.target[1])
+    with torch.no_grad():
+        assert modality.score(modality.build(), batch).value.isfinite().all()
+
+
 def test_each_prompt_is_held_once(sd, examples, pairs):
     """A batch holds the encoding of each different prompt once, however many examples have it."""
     batch = _modality(sd).collate(examples(pairs(6)))
