@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from annotated_types import Gt
+from annotated_types import Gt, Lt
 from torch import Tensor
 
 from dpoframe import Loss, PairScores
@@ -28,11 +28,12 @@ class Dspo(Loss):
     adapter.
 
     Attributes:
-        beta: Strength of the pull, above 0; the authors search 0.001, 0.01 and 0.05 for SD1.5. It stands before the second
-            term as it is, so it is no beta of Diffusion-DPO.
+        beta: Strength of the pull, above 0 and below 2; the authors search 0.001, 0.01 and 0.05 for SD1.5. It stands before the
+            second term as it is, so it is no beta of Diffusion-DPO: at the start, where s(inside) = 1/2, the loss has 1 - beta/2
+            times the gradient of MSE_w, which 2 makes 0.
     """  # noqa: D415
 
-    beta: Annotated[float, Gt(0)] = 0.001
+    beta: Annotated[float, Gt(0), Lt(2)] = 0.001
 
     requires = frozenset({"residual"})
     vectors = frozenset({"residual"})
