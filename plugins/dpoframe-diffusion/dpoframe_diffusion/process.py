@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 _BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
 
+# Schedulers of other processes, by parts of their names: some of them too say that the model predicts epsilon.
+_FOREIGN = ("EDM", "FlowMatch", "ScoreSde", "KarrasVe", "CMStochastic")
+
 
 class Process(ABC):
     """How a clean latent becomes a noisy one. All latents are (n, C, h, w), all times (n,)."""
@@ -63,14 +66,20 @@ class Ddpm(Process):
             config: What `scheduler_config.json` holds.
 
         Raises:
-            ConfigError: its `prediction_type` is none of `PREDICTIONS`.
+            ConfigError: its `prediction_type` is none of `PREDICTIONS`, or it is the scheduler of another process.
         """
         from diffusers import DDPMScheduler
 
+        name = str(config.get("_class_name", ""))
+        if any(part in name for part in _FOREIGN):
+            raise ConfigError(
+                f"The pipeline's scheduler is {name}, which undoes noise of another kind than diffusion in steps (DDPM, DDIM, "
+                "Euler, DPM-Solver and the like). Models of that kind cannot be aligned; take another pipeline."
+            )
         prediction = str(config.get("prediction_type", "epsilon"))
         if prediction not in PREDICTIONS:
             raise ConfigError(
-                f"The scheduler {config.get('_class_name', '')} has prediction_type {prediction!r}; this pipeline can be trained "
+                f"The scheduler {name} has prediction_type {prediction!r}; this pipeline can be trained "
                 f"for {', '.join(PREDICTIONS)}. Take a pipeline of one of these, or correct scheduler_config.json."
             )
         kind: Any = DDPMScheduler

@@ -413,6 +413,29 @@ def _recipe(folder: Any, trainer: dict[str, Any], **modality: Any) -> dict[str, 
     }
 
 
+def test_a_wrong_pipeline_stops_a_run_before_its_data(sd, tmp_path, host):
+    """A run with a pipeline that cannot be aligned ends before a single pair is read, and leaves no run folder."""
+
+    class Unread:
+        """A data set that must not be read."""
+
+        @hookimpl
+        def dpoframe_datasets(self) -> dict[str, Any]:
+            """It."""
+
+            def refuse() -> Any:
+                raise AssertionError("the data set was read")
+
+            return {"unread": refuse}
+
+    host.register(Unread(), "unread")
+    folder = _changed(sd, tmp_path / "changed", unet__config={"in_channels": 9})
+    recipe = _recipe(folder, {"max_steps": 1}) | {"data": {"name": "unread"}}
+    with pytest.raises(ConfigError, match="takes 9 channels"):
+        fit(load_recipe(recipe, host=host), tmp_path / "run", host=host)
+    assert not (tmp_path / "run").exists()
+
+
 # The attention of these small UNets alone hardly sees a picture's shapes.
 LORA = {"r": 8, "target_modules": ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2"]}
 

@@ -99,6 +99,13 @@ def test_other_predictions_are_refused(prediction):
         Ddpm.from_scheduler({**SD, "prediction_type": prediction})
 
 
+@pytest.mark.parametrize("name", ["EDMDPMSolverMultistepScheduler", "FlowMatchEulerDiscreteScheduler"])
+def test_schedulers_of_other_processes_are_refused(name):
+    """A scheduler whose noise is mixed in otherwise is refused by name, though its model predicts epsilon."""
+    with pytest.raises(ConfigError, match=f"scheduler is {name}"):
+        Ddpm.from_scheduler({**SD, "_class_name": name, "prediction_type": "epsilon"})
+
+
 def test_a_flow_needs_its_scheduler():
     """The scheduler of another process is refused, and named."""
     with pytest.raises(ConfigError, match="PNDMScheduler"):
@@ -181,6 +188,6 @@ def test_the_time_does_not_hang_on_the_size():
 )
 def test_fingerprints_know_processes_apart(one, other):
     """What changes noise or target changes the fingerprint; what an equal process is read from does not."""
-    config = {**SD, "_class_name": "FlowMatchEulerDiscreteScheduler"}
+    config = {**SD} if one == Ddpm.from_scheduler else {"_class_name": "FlowMatchEulerDiscreteScheduler"}
     assert one(config).fingerprint() == one({**config, "timestep_spacing": "leading"}).fingerprint()
     assert one(config).fingerprint() != one({**config, **other}).fingerprint()
