@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -12,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dpoframe import ConfigError, MachineError
-from dpoframe_diffusion.digests import image_digest, text_digest
+from dpoframe import ConfigError
+from dpoframe_diffusion.memory import enough_memory, free_memory
 from dpoframe_diffusion.quiet import quiet
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from dpoframe_diffusion.loading import DtypeName, Location
-
-__all__ = ["Frozen", "encoding_device", "enough_memory", "image_digest", "pipeline", "pipeline_class", "text_digest", "vae_dtype"]
 
 
 class Frozen:
@@ -128,10 +125,7 @@ class Frozen:
     def _release(self, *names: str) -> None:
         if not [name for name in names if self.__dict__.pop(name, None) is not None]:
             return
-        # Modules and their hooks refer to one another in circles.
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
 
     def __enter__(self) -> Frozen:
         return self
@@ -187,18 +181,6 @@ def encoding_device(wanted: str | None = None) -> torch.device:
     if get_worker_info() is None and torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     return torch.device("cpu")
-
-
-@contextlib.contextmanager
-def enough_memory(what: str) -> Iterator[None]:
-    """Turns what is raised where memory runs out into a MachineError; `what` was being done is its subject."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not (known or "not enough memory" in str(error) or "can't allocate memory" in str(error)):
-            raise
-        raise MachineError(f"{what} needs more memory than there is. Take a smaller size, or a larger machine.") from error
 
 
 @contextlib.contextmanager

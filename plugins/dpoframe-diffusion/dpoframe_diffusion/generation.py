@@ -14,7 +14,8 @@ import torch
 
 from dpoframe import ConfigError, DataError, Fault, Media, Request, Sample, as_text, generator
 from dpoframe_diffusion import schedulers
-from dpoframe_diffusion.frozen import enough_memory, pipeline, pipeline_class
+from dpoframe_diffusion.frozen import pipeline, pipeline_class
+from dpoframe_diffusion.memory import enough_memory, free_memory
 from dpoframe_diffusion.quiet import quiet
 from dpoframe_diffusion.settings import GenerationSettings
 
@@ -59,8 +60,8 @@ def generate(model: nn.Module, location: Location, requests: Sequence[Request], 
     if not jobs:
         return
     denoiser: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
-    with _evaluating(model):
-        pipe = _pipe(denoiser, location, any(job.settings.safety_checker for job in jobs))
+    checked = any(job.settings.safety_checker for job in jobs)
+    with _evaluating(model), _pipe(denoiser, location, checked) as pipe:
         own = pipe.scheduler
         for batch in _batches(jobs, batch_size):
             settings = batch[0].settings
@@ -113,8 +114,9 @@ def _has_checker(location: Location) -> bool:
     return (location.index.get("safety_checker") or [None])[0] is not None
 
 
-def _pipe(denoiser: Any, location: Location, checked: bool) -> Any:
-    """The pipeline around the denoiser, on its device and in its type."""
+@contextlib.contextmanager
+def _pipe(denoiser: Any, location: Location, checked: bool) -> Iterator[Any]:
+    """Context with the pipeline around the denoiser, on its device and in its type; its frozen parts are let go of afterwards."""
     parts: dict[str, Any] = {location.family.denoiser: denoiser}
     taken = inspect.signature(pipeline_class(location).__init__).parameters
     if "safety_checker" in taken and not checked:
@@ -123,8 +125,13 @@ def _pipe(denoiser: Any, location: Location, checked: bool) -> Any:
         # Base and aligned pictures are to differ by the model alone.
         parts["add_watermarker"] = False
     weight = _weight(denoiser)
-    made = pipeline(location, _name(weight.dtype), **parts)
-    return made.to(weight.device)
+    made = pipeline(location, _name(weight.dtype), **parts).to(weight.device)
+    try:
+        yield made
+    finally:
+        for name in made.components:
+            setattr(made, name, None)
+        free_memory()
 
 
 def _weight(denoiser: nn.Module) -> Tensor:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 import platformdirs
 
 from dpoframe import DataError, Media
-from dpoframe_diffusion.frozen import Frozen, image_digest, text_digest, vae_dtype
+from dpoframe_diffusion.digests import image_digest, text_digest
+from dpoframe_diffusion.frozen import Frozen, vae_dtype
 from dpoframe_diffusion.images import named, opened
 from dpoframe_diffusion.shelf import Entry, Shelf
 

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from dpoframe_diffusion.digests import part_files
-from dpoframe_diffusion.frozen import Frozen, encoding_device, enough_memory, image_digest, text_digest, vae_dtype
+from dpoframe_diffusion.digests import image_digest, part_files, text_digest
+from dpoframe_diffusion.frozen import Frozen, encoding_device, vae_dtype
 from dpoframe_diffusion.loading import Location
+from dpoframe_diffusion.memory import enough_memory
 from safetensors.torch import load_file, save_file
 
 from dpoframe import CheckpointError, ConfigError, MachineError

@@ -274,6 +274,18 @@ def test_the_model_is_left_as_it_was(sd, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_frozen_parts_are_let_go(sd, model, alive):
+    """After the last picture, and where the iterator is given up, VAE and text encoders are gone; the model is not."""
+    list(generate(model, Location(str(sd)), requests(SMALL)))
+    assert alive() == []
+    running = generate(model, Location(str(sd)), requests(SMALL))
+    next(running)
+    assert alive() == ["AutoencoderKL", "CLIPTextModel"]
+    running.close()
+    assert alive() == []
+    assert model(torch.zeros(1, 4, 8, 8), 1, torch.zeros(1, 16, 16)).sample.shape == (1, 4, 8, 8)
+
+
 def test_memory_that_does_not_suffice(sd, model, monkeypatch):
     """Where memory runs out, size and fix are told."""
 
