@@ -20,6 +20,8 @@ from dpoframe.train.hooks import RunHooks
 from dpoframe.train.lightning_trainer import make_trainer, quiet
 from dpoframe.train.preparing import prepare
 from dpoframe.train.reference import CachedReference, make_reference, require_reference
+from dpoframe.train.sizes import moved_work
+from dpoframe.train.watch import warn
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ def precompute_reference(recipe: Recipe, host: PluginHost | None = None) -> Cach
     modality: Modality = recipe.modality.value.with_details(loss.requires)
     pairs = load_pairs(recipe.data, known, modality, seed=recipe.seed)
     require_reference(cached, loss)
+    if caution := moved_work(cached, len(pairs.train)):
+        warn(caution)
     data = data_module(cached, modality, loss, pairs)
     prepare(modality, data)
     torch.manual_seed(recipe.seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -16,12 +17,14 @@ from torch.distributed.rendezvous import rendezvous
 
 from dpoframe.data.batching import Entry
 from dpoframe.data.module import PairDataModule
+from dpoframe.errors import TrainingError
 from dpoframe.modality import Modality
 from dpoframe.rng import seed_of
 from dpoframe.train.progress import Told, make_bar
 from dpoframe.types import Example
 
 _LONGEST_WAIT = timedelta(days=7)
+_POLL = 0.1
 
 # The first rank's holds the server that the others ask; Lightning's process group uses the same one later.
 _store: list[Any] = []
@@ -92,10 +95,22 @@ def outer_ranks() -> tuple[int, int]:
 
 
 def wait(rank: int, world: int) -> None:
-    """Returns when all ranks are here. No process group: Lightning makes its own later, with the backend of the device."""
+    """Returns when all ranks are here. No process group: Lightning makes its own later, with the backend of the device.
+
+    It asks again and again, because a call that blocks would not let Ctrl-C through.
+
+    Raises:
+        TrainingError: the first rank has ended, and so never comes here.
+    """
     if not _store:
         _store.append(next(iter(rendezvous("env://", rank, world, timeout=_LONGEST_WAIT)))[0])
     store, name = _store[0], f"dpoframe/prepared/{next(_calls)}"
-    if store.add(f"{name}/count", 1) == world:
-        store.set(f"{name}/all", "1")
-    store.wait([f"{name}/all"], _LONGEST_WAIT)
+    try:
+        if store.add(f"{name}/count", 1) == world:
+            store.set(f"{name}/all", "1")
+        while not store.check([f"{name}/all"]):
+            time.sleep(_POLL)
+    except RuntimeError as error:  # a closed connection
+        raise TrainingError(
+            "Another rank has ended while examples were prepared, and this one ends with it. It said why."
+        ) from error

@@ -98,7 +98,8 @@ def test_progress_is_told(make_recipe: Any, host: Any, tmp_path: Path) -> None:
 
 def test_precomputing_prepares_too(make_recipe: Any, host: Any) -> None:
     """`data reference` has the frozen work done before it builds the model."""
-    precompute_reference(make_recipe(*SHORT, "trainer.max_epochs=1", **PARTS), host)
+    with pytest.warns(RuntimeWarning, match="moved, not saved"):
+        precompute_reference(make_recipe(*SHORT, "trainer.max_epochs=1", **PARTS), host)
     assert (len(LOG[0]), LOG[1]) == (12, "build")
 
 
