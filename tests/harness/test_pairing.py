@@ -287,7 +287,8 @@ def test_a_broken_write_leaves_nothing(build: Any, tmp_path: Path, monkeypatch: 
         (ROWS, "Held", (), "reads held-out pairs"),
         (ROWS, "Vowels", ("--metric", "rate"), "a sample has: count, length"),
         (ROWS, "Vowels", ("--metric", "length"), "--better"),
-        (ROWS, "Vowels", ("--set", "factr=2"), "factor"),
+        (ROWS, "Vowels", ("--set", "factr=2"), "- factr (--set): is no key here. Did you mean 'factor'?"),
+        (ROWS, "Vowls", (), "Vowels"),
         (ROWS, "Vowels", ("--mode", "failed", "--metric", "length", "--better", "lower"), "--failed-at"),
         (ROWS, "Vowels", ("--failed-at", "1"), "--mode failed"),
         (ROWS, "Vowels", ("--margin", "9"), "did not differ by more than the margin"),
@@ -304,6 +305,13 @@ def test_what_cannot_be_is_said(rows: Any, evaluator: str, words: tuple[str, ...
     assert (code, made) == (2, [])
     assert any(part in told for part in said.split("|"))
     assert "Traceback" not in told
+
+
+def test_a_misspelt_name_is_told_as_it_was_given(build: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An evaluator that nobody supplies is a fault of --evaluator, with the nearest name."""
+    source = written(tmp_path / "rows.jsonl", ROWS)
+    assert main(["data", "build", str(source), "--out", str(tmp_path / "p.jsonl"), "--evaluator", "contians_expected"]) == 2
+    assert "- --evaluator: No evaluator is called 'contians_expected'. Did you mean 'contains_expected'?" in capsys.readouterr().err
 
 
 def test_what_lies_there_stays(build: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from dpoframe.config import paths
@@ -74,13 +74,22 @@ def named_evaluator(name: str, changes: Sequence[str], plugins: PluginHost) -> E
     part = build.part("evaluator", document.data["evaluators"][0], ("evaluators", 0))
     faults = [*build.faults, *(Fault("", str(error)) for error in build.machine if build.faults)]
     if faults:
-        raise ConfigError(f"The evaluator {name} cannot be used:", faults)
+        raise ConfigError(f"The evaluator {name} cannot be used:", [replace(one, where=_as_given(one.where)) for one in faults])
     if build.machine or part is None:
         raise build.machine[0] if build.machine else ConfigError(f"The evaluator {name} cannot be used.")
     evaluator: Evaluator = part.value
     if refusal := refusal_of(evaluator):
         raise MachineError(str(refusal))
     return evaluator
+
+
+def _as_given(where: str) -> str:
+    """A place in the made-up suite as the command line has it."""
+    return (
+        where.replace("evaluators.0.name (--set)", "--evaluator")
+        .replace("evaluators.0.", "")
+        .replace("evaluators.0", "--evaluator")
+    )
 
 
 def measure_of(evaluator: Evaluator, metric: str | None, better: Better | None) -> Measure:
