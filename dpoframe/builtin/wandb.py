@@ -27,6 +27,9 @@ CONNECT_SECONDS = 3.0
 ROWS = 500
 """Rows of a table; W&B's own pages bear no more."""
 
+PICTURED = 100
+"""Rows of a table with pictures, each of which is uploaded."""
+
 
 @dataclass(frozen=True)
 class Wandb(Reporter):
@@ -107,10 +110,11 @@ class WandbSession(ReporterSession):
         self.run.log({**named, "step": row["step"]})
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """A table of samples, of which at most `ROWS` go along; pictures are shown as such."""
+        """A table of samples, of which at most `ROWS` go along, `PICTURED` of those with pictures, which are shown as such."""
         import wandb
 
-        made = [column([row[place] for row in rows[:ROWS]]) for place in range(len(columns))]
+        pictured = any(isinstance(cell, Media) for row in rows[:ROWS] for cell in row)
+        made = [column([row[place] for row in rows[: PICTURED if pictured else ROWS]]) for place in range(len(columns))]
         self.run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in zip(*made, strict=True)])})
 
     def summary(self, values: Mapping[str, Any]) -> None:

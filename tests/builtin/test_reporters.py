@@ -137,6 +137,7 @@ def test_wandb_shows_pictures(info: RunInfo, wandb_folders: None) -> None:
         "answers", ["prompt", "base", "aligned", "score"], [["a", red, red, 1.0], ["b", red, broken, None], ["c", None, "text", 2]]
     )
     session.table("bytes", ["y"], [[Media("image", data=(info.folder / "red.png").read_bytes())]])
+    session.table("many", ["z"], [[red]] * 140)
     session.table("odd", ["x"], [[gone], [sound], [True], [1]])
     session.finish("finished")
     # Tables with media are kept whole as artifacts, which wait in the staging folder.
@@ -147,6 +148,7 @@ def test_wandb_shows_pictures(info: RunInfo, wandb_folders: None) -> None:
     assert [row[1] and row[1]["_type"] for row in shown] == ["image-file", "image-file", None]
     assert [row[2:] for row in shown] == [["[image red.png]", 1.0], ["[image broken.png]", None], ["text", 2]]
     assert tables["y"][0][0]["_type"] == "image-file"
+    assert len(tables["z"]) == 100
     assert [row[0] for row in tables["x"]] == ["[image gone.png]", f"[audio {sound.digest()}]", "True", "1"]
 
 
