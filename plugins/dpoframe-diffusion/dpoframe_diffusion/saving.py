@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dpoframe import CheckpointError
+from dpoframe import CheckpointError, MachineError
 from dpoframe_diffusion.adapters import has_adapter
 from dpoframe_diffusion.digests import part_files
 from dpoframe_diffusion.loading import INDEX, Location
@@ -40,15 +40,17 @@ def save(model: nn.Module, location: Location, folder: Path, merge: bool = False
         location: The pipeline it belongs to.
         folder: Where to.
         merge: Add adapters into the weights.
+
+    Raises:
+        MachineError: the weights cannot be written.
+        OSError: another file cannot.
     """
     denoiser: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
     if has_adapter(denoiser) and not merge:
         _save_lora(denoiser, location, folder / LORA)
         return
     _copy_frozen(location, folder)
-    with quiet():
-        whole = merged(denoiser) if has_adapter(denoiser) else denoiser
-        whole.save_pretrained(folder / location.family.denoiser)
+    _save_weights(merged(denoiser) if has_adapter(denoiser) else denoiser, folder / location.family.denoiser)
     # A note of where the base lay on this machine.
     _edit(folder / location.family.denoiser / "config.json", drop="_name_or_path")
 
@@ -79,6 +81,16 @@ def base_of(folder: Path) -> str | None:
     """
     file = folder / LORA
     return _read(file)[1].get(_BASE) if file.is_file() else None
+
+
+def _save_weights(denoiser: Any, folder: Path) -> None:
+    from safetensors import SafetensorError
+
+    try:
+        with quiet():
+            denoiser.save_pretrained(folder)
+    except SafetensorError as error:  # how the library tells of a full disk
+        raise MachineError(f"The weights cannot be written to {folder} ({error}). Make room.") from error
 
 
 def merged(denoiser: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 
 import pytest
@@ -16,7 +17,7 @@ from dpoframe_diffusion.saving import LORA, base_of
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from dpoframe import CheckpointError
+from dpoframe import CheckpointError, MachineError
 
 FAMILIES = ["sd", "sd_v", "sdxl", "sd3", "flux"]
 
@@ -218,6 +219,22 @@ def test_training_goes_on_from_a_saved_pipeline(sd, tmp_path):
     again = changed(second)
     with second.without_adapter(again):
         torch.testing.assert_close(prediction(second, again), prediction(first, model), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("lora", [None, LoraSection(r=2)])
+def test_a_full_disk(sd, tmp_path, lora):
+    """A write that the system refuses is an error of the machine's, or the system's own, which an export turns into one."""
+    modality = DiffusionModality(model=str(sd), lora=lora)
+    model = modality.build()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Enough for the frozen parts, too little for what is trained.
+    room = 2**10 if lora else (modality.location.folder / "vae" / "diffusion_pytorch_model.safetensors").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        with pytest.raises(OSError if lora else MachineError, match="File too large"):
+            modality.save(model, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_what_cannot_be_read(sd, sdxl, tmp_path):
