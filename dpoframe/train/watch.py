@@ -16,12 +16,12 @@ from dpoframe.train.start import DRIFT, EXPECTED, OFF, SLOPE, rounding, score_to
 
 # Three windows of this many steps are compared: shorter ones follow the noise of single batches.
 WINDOW = 10
-# In nats: a fall below the reference by less than this is common and harmless.
-FALL = 1.0
+# In rewards, which beta scales alike for sums of nats and for denoising errors: a smaller fall is common and harmless.
+FALL = 0.1
 
 
 class Watch(Callback):
-    """Checks the first step's scores, loss and lengths, and whether chosen log-probabilities keep falling.
+    """Checks the first step's scores, loss and lengths, and whether the chosen responses keep falling below the reference.
 
     Args:
         kind: The reference's kind.
@@ -44,7 +44,7 @@ class Watch(Callback):
             self._first_step(pl_module, row, watched)
             if self.per_unit:
                 _compare_lengths(watched["chosen_length"], batch.chosen_length)
-        self.chosen.append(watched["chosen_logratio"])
+        self.chosen.append(row["rewards/chosen"])
         if self.kind != "none" and trainer.is_global_zero and not self.told and falling(self.chosen):
             self.told = True
             warn(falling_message(self.chosen))
@@ -66,7 +66,7 @@ class Watch(Callback):
         if self.exact and not (drift <= allowed and abs(watched[OFF]) <= loss_allowed):
             cause = likely_cause(self.kind, module.policy, module.reference)
             warn(
-                f"At the first step policy and reference should be equal, but their scores differ by {drift:.3g} nats on average "
+                f"At the first step policy and reference should be equal, but their scores differ by {drift:.3g} on average "
                 f"(rounding explains {allowed:.2g}), margins are {watched['absolute_margin']:.3g} and the loss is "
                 f"{watched[EXPECTED] + watched[OFF]:.6g}; of equal scores it is {watched[EXPECTED]:.6g}. Likely cause: {cause}"
             )
@@ -87,7 +87,7 @@ def warn(message: str) -> None:
 
 
 def falling(values: deque[float]) -> bool:
-    """Whether the mean chosen log-ratio fell over three windows in a row, to more than `FALL` nats below the start."""
+    """Whether the mean chosen reward fell over three windows in a row, to less than -`FALL`."""
     if len(values) < 3 * WINDOW:
         return False
     seen = list(values)
@@ -99,8 +99,8 @@ def falling_message(values: deque[float]) -> str:
     """The warning's text."""
     mean = sum(list(values)[-WINDOW:]) / WINDOW
     return (
-        f"The chosen responses keep getting less likely: {-mean:.2f} nats below the reference on average over the last {WINDOW} "
-        "steps. The margin grows because rejected ones fall faster. Lower trainer.lr, raise the loss's beta, or add weight on the "
+        f"The chosen responses keep getting less likely than under the reference: rewards/chosen is {mean:.2f} on average over the "
+        f"last {WINDOW} steps. The margin grows because rejected ones fall faster. Lower trainer.lr, raise the loss's beta, or add weight on the "
         "chosen responses (loss dpop, or sft as a second loss)."
     )
 
