@@ -90,13 +90,13 @@ def dpoframe_commands(cli: Any) -> None:
     cli.command("quickstart-images")(quickstart_images)
 
 
-def quickstart_images(out: Path = Path("dpoframe-quickstart-images"), threads: int = 2) -> int:
+def quickstart_images(out: Path = Path("dpoframe-quickstart-images")) -> int:
     """Aligns a small image model on a plain CPU, in minutes, and shows base against aligned.
 
     The base is trained first, on real handwritten digits, and kept for later runs; then it is measured, aligned to bolder
     strokes, and measured again. OUT is the run folder; a run that was cut off goes on where it stood, a finished one is shown
-    again. THREADS are torch's.
+    again.
     """
     from dpoframe_diffusion.example.quickstart import run
 
-    return run(out, threads)
+    return run(out)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
-from dpoframe import generator, seed_of
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dpoframe import generator, seed_of
 from dpoframe_diffusion.example.digits import Digit, caption, digits
 from dpoframe_diffusion.example.networks import Sizes, untrained
 
@@ -28,7 +28,8 @@ class BaseSettings:
 
     Attributes:
         seed: Weights, order of the pictures and noise follow from it.
-        threads: Threads of torch; sums depend on it in their last digits, so it is part of what makes the base.
+        threads: Threads of torch. Layers this small gain nothing from a second one; and sums depend on it in their last digits, so
+            it is part of what makes the base.
         batch: Pictures a step.
         autoencoder_steps: Steps of the autoencoder.
         autoencoder_lr: Its highest learning rate.
@@ -41,9 +42,9 @@ class BaseSettings:
     """
 
     seed: int = 0
-    threads: int = 2
+    threads: int = 1
     batch: int = 64
-    autoencoder_steps: int = 200
+    autoencoder_steps: int = 120
     autoencoder_lr: float = 4e-3
     kl: float = 1e-3
     denoiser_steps: int = 700

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
-from dpoframe import PreferencePair, seed_of
 
+from dpoframe import PreferencePair, seed_of
 from dpoframe_diffusion.example.digits import WORDS, Digit, digits
 
 MARGIN = 0.05
@@ -52,8 +52,8 @@ def _matched(kind: Sequence[Digit], margin: float) -> list[tuple[Digit, Digit]]:
 def _pair(bold: Digit, thin: Digit) -> PreferencePair:
     return PreferencePair(
         prompt=bold.caption,
-        chosen=bold.media(),
-        rejected=thin.media(),
+        chosen=bold.media,
+        rejected=thin.media,
         id=f"digit-{bold.number}-over-{thin.number}",
         meta={"digit": bold.label, "ink_chosen": bold.ink, "ink_rejected": thin.ink},
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
+
 from dpoframe import Media, MissingExtraError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ INSTALL = "pip install 'dpoframe-diffusion[example]'"
 _ORDER_SEED = 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Digit:
     """One handwritten digit.
 
@@ -59,8 +60,9 @@ class Digit:
         """Black ink on white paper, RGB, `SIDE` pixels wide and high."""
         return drawn(self.cells)
 
+    @functools.cached_property
     def media(self) -> Media:
-        """The picture as PNG."""
+        """The picture as PNG; made once, for it may stand in many pairs."""
         return as_media(self.picture())
 
 

@@ -38,7 +38,8 @@ def grid(run: Path, suite: str) -> Image.Image:
         for row, pictures in enumerate(drawn.values()):
             for column, file in enumerate(pictures[:SHOWN]):
                 with Image.open(file) as picture:
-                    made.paste(picture.convert("RGB").resize((cell, cell), Image.Resampling.NEAREST), (left + column * cell, HEAD + row * cell))
+                    larger = picture.convert("RGB").resize((cell, cell), Image.Resampling.NEAREST)
+                made.paste(larger, (left + column * cell, HEAD + row * cell))
     return made
 
 

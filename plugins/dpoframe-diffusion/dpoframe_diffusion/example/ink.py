@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dpoframe import Evaluator, EvaluatorSpec, Media, Sample, Scale
-
 from dpoframe_diffusion.example.digits import inked
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from dpoframe import Available, Evaluator, EvaluatorSpec, Media, Refused, Sample, Scale
 
+from dpoframe import Available, Evaluator, EvaluatorSpec, Media, Refused, Sample, Scale
 from dpoframe_diffusion.example.digits import CELLS, INSTALL, digits, opened
 
 
@@ -53,7 +53,7 @@ def read(pictures: Sequence[Media]) -> list[int]:
 def read_right() -> float:
     """Share of the held-out real digits that the classifier reads right: what a perfect model of the digits would reach."""
     real = digits("heldout")
-    found = read([one.media() for one in real])
+    found = read([one.media for one in real])
     return float(np.mean([label == one.label for label, one in zip(found, real, strict=True)]))
 
 
@@ -73,4 +73,4 @@ def reader() -> Any:
     from sklearn.svm import SVC
 
     known = digits("reader")
-    return SVC(C=10.0, gamma=4.0).fit(np.stack([features(one.media()) for one in known]), [one.label for one in known])
+    return SVC(C=10.0, gamma=4.0).fit(np.stack([features(one.media) for one in known]), [one.label for one in known])

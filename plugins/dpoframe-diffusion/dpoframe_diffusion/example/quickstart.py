@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from dpoframe import MissingExtraError
-
 from dpoframe_diffusion.example.digits import INSTALL, SHARES
 from dpoframe_diffusion.example.told import emit, pacing, say, table
 
@@ -40,14 +39,13 @@ class Ended:
     document: dict[str, Any]
 
 
-def run(out: Path, threads: int) -> int:
+def run(out: Path) -> int:
     """The whole story in the run folder `out`; returns the exit code.
 
     A run that was cut off goes on where it stood; a finished one is shown again.
 
     Args:
         out: The run folder.
-        threads: Threads of torch.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
@@ -55,11 +53,9 @@ def run(out: Path, threads: int) -> int:
     if importlib.util.find_spec("sklearn") is None:
         raise MissingExtraError("The quickstart on images", "scikit-learn", INSTALL)
     started = time.monotonic()
-    made = ready_base(threads)
+    made = ready_base()
     resume = ["--resume"] if (out / "recipe.yaml").is_file() else []
-    changes = [f"modality.model={made['folder']}", f"trainer.threads={threads}"]
-    words = [word for change in changes for word in ("--set", change)]
-    trained = called("train", RECIPE, *words, "--out", str(out), *resume)
+    trained = called("train", RECIPE, "--set", f"modality.model={made['folder']}", "--out", str(out), *resume)
     if trained.code:
         return failed(trained)
     compared = called("compare", str(out))
@@ -69,12 +65,12 @@ def run(out: Path, threads: int) -> int:
     return 0
 
 
-def ready_base(threads: int) -> dict[str, Any]:
+def ready_base() -> dict[str, Any]:
     """Where the base lies and how it was made, told to the user; trained first where it is not there."""
     from dpoframe_diffusion.example.base_training import BaseSettings
     from dpoframe_diffusion.example.kept_base import base, place
 
-    settings = BaseSettings(threads=threads)
+    settings = BaseSettings()
     if not place(settings).is_dir():
         say(f"Training the base from nothing, on {SHARES['train'][1]} real handwritten digits, once: a minute or two.")
     made = base(settings, pacing())
@@ -97,9 +93,7 @@ def failed(ended: Ended) -> int:
     return ended.code
 
 
-def conclude(
-    out: Path, made: Mapping[str, Any], trained: Mapping[str, Any], compared: Mapping[str, Any], seconds: float
-) -> None:
+def conclude(out: Path, made: Mapping[str, Any], trained: Mapping[str, Any], compared: Mapping[str, Any], seconds: float) -> None:
     """Writes the grid and gives the result."""
     from dpoframe_diffusion.example.grid import grid
     from dpoframe_diffusion.example.legibility import read_right

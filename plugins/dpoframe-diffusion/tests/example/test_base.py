@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-
-for name in ("sklearn", "diffusers"):
-    if importlib.util.find_spec(name) is None:
-        pytest.skip(f"{name} is not installed", allow_module_level=True)
-
 import torch
 from dpoframe_diffusion.example.base_training import BaseSettings, train_base
 from dpoframe_diffusion.example.digits import SIDE, WORDS, caption
@@ -101,8 +96,6 @@ def test_latents_have_unit_deviation() -> None:
     from dpoframe_diffusion.example.digits import digits
 
     pipeline = train_base(QUICK, silent).pipeline
-    import numpy as np
-
     some = np.stack([np.asarray(one.picture(), dtype=np.float32) for one in digits("train")[:400]])
     with torch.no_grad():
         seen = pipeline.vae.encode(torch.from_numpy(some / 127.5 - 1).permute(0, 3, 1, 2)).latent_dist

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
 import pytest
-from dpoframe import Media, MissingExtraError, Sample
-from dpoframe.testing import DatasetContract, EvaluatorContract
-
-if importlib.util.find_spec("sklearn") is None:
-    pytest.skip("scikit-learn is not installed", allow_module_level=True)
-
 from dpoframe_diffusion.example import digits as shelf
 from dpoframe_diffusion.example import legibility
 from dpoframe_diffusion.example.bolder_pairs import MARGIN, bolder_pairs
 from dpoframe_diffusion.example.digits import SHARES, SIDE, WORDS, digits
 from dpoframe_diffusion.example.ink import Ink
 from dpoframe_diffusion.example.legibility import Legibility
+
+from dpoframe import Media, MissingExtraError, Sample
+from dpoframe.testing import DatasetContract, EvaluatorContract
 
 
 def pixels(media: Media) -> np.ndarray:
@@ -46,7 +42,7 @@ def test_shares_are_the_whole_set_once() -> None:
 def test_picture_is_black_ink_on_white_paper() -> None:
     """A digit's picture is RGB, has the size it says, and its mean darkness is the cells' mean ink but for the enlarging."""
     for one in digits("heldout")[:30]:
-        seen = pixels(one.media())
+        seen = pixels(one.media)
         assert seen.shape == (SIDE, SIDE, 3)
         assert abs((1 - seen.mean() / 255) - one.cells.mean()) < 0.02
 
@@ -54,7 +50,7 @@ def test_picture_is_black_ink_on_white_paper() -> None:
 @pytest.mark.parametrize("split", ["train", "heldout"])
 def test_chosen_is_bolder_and_of_one_kind(split: str) -> None:
     """In every pair both pictures are of the captioned digit, and the chosen one is darker by the margin."""
-    known = {one.media().digest(): one for one in digits(split)}
+    known = {one.media.digest(): one for one in digits(split)}
     pairs = list(bolder_pairs(split, 300))
     assert len(pairs) > 100
     for pair in pairs:
@@ -67,7 +63,7 @@ def test_chosen_is_bolder_and_of_one_kind(split: str) -> None:
 def test_no_picture_is_in_both_splits() -> None:
     """No picture of a held-out pair, by its bytes, is in a training pair, in the base's pictures, or in another held-out pair."""
     training = {side.digest() for pair in bolder_pairs("train", 100_000) for side in (pair.chosen, pair.rejected)}
-    training |= {one.media().digest() for share in ("train", "reader") for one in digits(share)}
+    training |= {one.media.digest() for share in ("train", "reader") for one in digits(share)}
     held_out = [side.digest() for pair in bolder_pairs("heldout", 100_000) for side in (pair.chosen, pair.rejected)]
     assert not training & set(held_out)
     assert len(held_out) == len(set(held_out))
@@ -119,9 +115,9 @@ def test_ink_is_the_mean_darkness() -> None:
 def test_legibility_reads_real_digits() -> None:
     """Of real digits that it was not trained on, the classifier reads at least 95 % right; and blank paper as no digit for sure."""
     assert legibility.read_right() > 0.95
-    right = [Legibility().score(drawing(one.media(), digit=one.label)) for one in digits("heldout")[:50]]
+    right = [Legibility().score(drawing(one.media, digit=one.label)) for one in digits("heldout")[:50]]
     assert sum(one["rate"] for one in right if one) > 45
-    wrong = [Legibility().score(drawing(one.media(), digit=(one.label + 1) % 10)) for one in digits("heldout")[:50]]
+    wrong = [Legibility().score(drawing(one.media, digit=(one.label + 1) % 10)) for one in digits("heldout")[:50]]
     assert sum(one["rate"] for one in wrong if one) < 5
 
 
@@ -129,7 +125,7 @@ def test_legibility_does_not_depend_on_ink() -> None:
     """The same digits at half the ink are read as before, but for the rounding of greys."""
     some = digits("heldout")[:100]
     pale = [shelf.as_media(shelf.drawn(one.cells / 2)) for one in some]
-    same = np.mean(np.array(legibility.read(pale)) == np.array(legibility.read([one.media() for one in some])))
+    same = np.mean(np.array(legibility.read(pale)) == np.array(legibility.read([one.media for one in some])))
     assert same >= 0.98
 
 
@@ -146,7 +142,7 @@ class TestInk(EvaluatorContract):
 
 class TestLegibility(EvaluatorContract):
     evaluator = Legibility()
-    samples = tuple(drawing(one.media(), digit=one.label) for one in digits("heldout")[:4])
+    samples = tuple(drawing(one.media, digit=one.label) for one in digits("heldout")[:4])
 
 
 class TestBolderPairs(DatasetContract):
