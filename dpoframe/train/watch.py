@@ -100,8 +100,8 @@ def falling_message(values: deque[float]) -> str:
     mean = sum(list(values)[-WINDOW:]) / WINDOW
     return (
         f"The chosen responses keep getting less likely than under the reference: rewards/chosen is {mean:.2f} on average over the "
-        f"last {WINDOW} steps. The margin grows because rejected ones fall faster. Lower trainer.lr, raise the loss's beta, or add weight on the "
-        "chosen responses (loss dpop, or sft as a second loss)."
+        f"last {WINDOW} steps. The margin grows because rejected ones fall faster. Lower trainer.lr, raise the loss's beta, or add "
+        "weight on the chosen responses (loss dpop, or sft as a second loss)."
     )
 
 

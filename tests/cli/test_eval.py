@@ -49,7 +49,7 @@ def test_eval_shows_figures(place: Path, capsys: pytest.CaptureFixture[str]) -> 
     out = capsys.readouterr().out
     assert "small: model" in out
     row = next(line for line in out.splitlines() if line.split()[:1] == ["preference_accuracy"])
-    assert row.split() == ["preference_accuracy", "0.5", "[0.5,", "0.5]", "4"]
+    assert row.split() == ["preference_accuracy", "0.5", "[0.2551,", "0.7449]", "4"]  # four ties: z^2 / (4 + z^2) of them unseen
     unscored = next(line for line in out.splitlines() if line.split()[:1] == ["contains_expected"])
     assert unscored.split() == ["contains_expected", "unknown", "0", "3"]
     assert "Incomplete" in out
