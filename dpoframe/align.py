@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dpoframe.card_samples import add_samples
 from dpoframe.config.recipe import Recipe
 from dpoframe.errors import ConfigError, DataError, Fault, suggestion
 from dpoframe.harness import BASE, Comparison, Progress, Subject, Suite, compare, load_suite, report, run_suite
@@ -192,6 +193,7 @@ def _concluded(
 ) -> Alignment:
     """The aligned model's evaluations, what they say against the base's, and who is told of it."""
     comparisons = after(recipe, model, base, suites, done.folder, progress)
+    add_samples(done.folder, done.model, [suite.name for suite in suites])
     page = report(done.folder)
     tell(recipe, done.folder, comparisons, done.steps, page)
     return Alignment(done, comparisons, page)

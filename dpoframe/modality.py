@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
@@ -109,6 +109,22 @@ class Modality(ABC):
             )
         context: contextlib.AbstractContextManager[Any] = disable()
         return context
+
+    def card(self) -> Mapping[str, str]:
+        """What the model card of an aligned model says besides its figures; whatever is left out is not said.
+
+        `pipeline_tag` and `base_model` go to the card's head as the Hugging Face hub knows them; `usage` is Markdown that
+        shows how the saved folder is loaded without dpoframe.
+        """
+        return {}
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Whether a folder that dpoframe did not write holds a model that this modality loads; it is evaluated by it then.
+
+        Looks at names of files alone. A folder that no modality recognises is taken for the text modality's.
+        """
+        return False
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Writes the model into an existing empty folder. The default is one safetensors file of all parameters."""

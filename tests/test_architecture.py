@@ -21,7 +21,7 @@ LAYERS = (
     ("plugins", "config"),
     ("data", "checkpoint"),
     ("train", "harness"),
-    ("align", "telling"),
+    ("align", "telling", "card_samples"),
     ("cli", "__main__"),
 )
 APART = {("train", "harness"), ("harness", "train")}

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
+from safetensors import SafetensorError
 
 from dpoframe.checkpoint.durable import reason
 from dpoframe.config.secrets import MASK, masked
-from dpoframe.errors import CheckpointError, ConfigError, Fault, MachineError, suggestion
+from dpoframe.errors import CheckpointError, ConfigError, Fault, MachineError, PluginError, suggestion
 from dpoframe.modality import Modality
-from dpoframe.plugins import host
+from dpoframe.plugins import PluginHost, host
 
 if TYPE_CHECKING:
     from torch import nn
@@ -69,7 +70,7 @@ def export(
             if old.exists():
                 old.rename(folder)
             raise
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise MachineError(
             f"The model could not be written to {folder} ({reason(error)}). Make room, then run with --resume."
         ) from error
@@ -82,17 +83,35 @@ def open_model(source: str | Path) -> tuple[Modality, nn.Module]:
     """Opens a model for scoring and generating, in evaluation mode.
 
     Args:
-        source: A run folder, an exported folder, or anything that the text modality loads (a folder, a hub id).
+        source: A run folder, an exported folder, a folder that an installed modality recognises, or anything that the text
+            modality loads (a folder, a hub id).
 
     Raises:
         CheckpointError: the folder holds no model that can be opened.
     """
     folder = model_folder(Path(source))
     if folder is None:
-        modality: Modality = host().get("modality", "text")(model=str(source))
+        modality = kind_of(Path(source), host())(model=str(source))  # type: ignore[call-arg]
         return modality, modality.build().eval()
     restored = modality_of(folder)
     return restored, restored.load(folder).eval()
+
+
+def kind_of(source: Path, plugins: PluginHost) -> type[Modality]:
+    """The modality of a model that dpoframe did not write: the first that recognises its folder, else `text`.
+
+    Raises:
+        UnknownNameError: no modality recognises it, and `text` is not installed.
+    """
+    for name in plugins.names("modality") if source.is_dir() else ():
+        try:
+            kind: type[Modality] = plugins.get("modality", name)
+        except PluginError:  # broken: it is told of where it is asked for by name
+            continue
+        if kind.recognises(source):
+            return kind
+    text: type[Modality] = plugins.get("modality", "text")
+    return text
 
 
 def modality_of(folder: Path, changes: Mapping[str, Any] | None = None) -> Modality:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from dpoframe.checkpoint.model import RECORD, made_of, modality_of, model_folder
+from dpoframe.checkpoint.model import RECORD, kind_of, made_of, modality_of, model_folder
 from dpoframe.config.document import scalar_or_tree
 from dpoframe.errors import CheckpointError, ConfigError, DataError, DpoframeError, Fault, MissingExtraError, UnknownNameError
 from dpoframe.harness.subject import Subject
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from dpoframe.plugins import PluginHost
-
-TEXT = "text"
-"""The modality that opens what dpoframe did not write."""
 
 _OWN = "modality."
 
@@ -107,8 +104,8 @@ def find(model: str, changes: Mapping[str, Any] | None = None, plugins: PluginHo
 
     Args:
         model: A run folder, a folder that dpoframe exported, a folder of transformers or peft, a name on the Hugging Face
-            hub, or whatever else the text modality takes, such as `smollm2`.
-        changes: Fields of the modality to set to other values.
+            hub, a folder that an installed modality recognises, or whatever else the text modality takes, such as `smollm2`.
+        changes: Fields of the modality to set to other values; `name` says which modality opens what dpoframe did not write.
         plugins: Where modalities are; the installed ones unless given.
 
     Raises:
@@ -123,7 +120,9 @@ def find(model: str, changes: Mapping[str, Any] | None = None, plugins: PluginHo
         if (folder := model_folder(place)) is not None:
             return _exported(place, folder, modality_of(folder, changes))
         _require_folder(model, place)
-        made = made_of(_text(model, known), {**(changes or {}), "model": model})
+        own = dict(changes or {})
+        kind = known.get("modality", str(own.pop("name"))) if "name" in own else _kind(model, place, known)
+        made = made_of(kind, {**own, "model": model})
     if not place.is_dir():
         return Opening(model, made)
     # An adapter that is loaded onto its base can be switched off.
@@ -175,9 +174,9 @@ def _require_folder(model: str, place: Path) -> None:
     raise CheckpointError(f"There is no folder {model}. {place.parent} holds: {', '.join(near) or 'no folder'}.")
 
 
-def _text(model: str, plugins: PluginHost) -> type[Modality]:
+def _kind(model: str, place: Path, plugins: PluginHost) -> type[Modality]:
     try:
-        kind: type[Modality] = plugins.get("modality", TEXT)
+        kind = kind_of(place, plugins)
     except UnknownNameError as error:
         if importlib.util.find_spec("dpoframe_text") is None:
             raise MissingExtraError(f"The model {model!r}", "dpoframe-text", "pip install dpoframe-text") from error

@@ -12,6 +12,12 @@ from dpoframe.config.recipe import Recipe
 TEMPLATE = """\
 ---
 library_name: {{ library }}
+{% if pipeline_tag %}
+pipeline_tag: {{ pipeline_tag }}
+{% endif %}
+{% if base_model %}
+base_model: {{ base_model }}
+{% endif %}
 tags:
 - dpo
 - preference-alignment
@@ -49,6 +55,12 @@ They say that the model tells such pairs apart, not that its answers are better.
 | {{ key }} | {{ "%.4g" | format(value) }} |
 {% endfor %}
 {% endif %}
+{% if usage %}
+## Use
+
+{{ usage }}
+
+{% endif %}
 `dpoframe.json` records how to open the model; the training recipe stands below.
 
 ```yaml
@@ -72,7 +84,9 @@ def model_card(recipe: Recipe, pairs: int, steps: int, version: str, rows: Seque
     chosen = held_out or [row for row in rows if "stage" not in row]
     final = {name: chosen[-1][name] for name in SHOWN if isinstance(chosen[-1].get(name), float)} if chosen else {}
     plain = recipe.to_dict()
-    template = Environment(undefined=StrictUndefined, autoescape=False).from_string(TEMPLATE)  # Markdown, not HTML
+    said = recipe.modality.value.card()
+    # Markdown, not HTML. A line that holds nothing but a tag leaves none.
+    template = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True).from_string(TEMPLATE)
     return template.render(
         library=recipe.modality.value.library,
         name=recipe.name,
@@ -90,5 +104,6 @@ def model_card(recipe: Recipe, pairs: int, steps: int, version: str, rows: Seque
         final=final,
         held_out=bool(held_out),
         note=note,
+        **{name: said.get(name, "") for name in ("pipeline_tag", "base_model", "usage")},
         recipe=recipe.to_yaml(),
     )

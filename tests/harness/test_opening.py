@@ -35,6 +35,25 @@ class Texts(ToyModality):
         return super().measure(example)
 
 
+@dataclass(frozen=True)
+class Drawings(Texts):
+    """A modality that knows its own folders."""
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """By a file of theirs."""
+        return (folder / "model_index.json").is_file()
+
+
+class DrawingPlugin:
+    """A plugin with that modality, and one that cannot be imported."""
+
+    @hookimpl
+    def dpoframe_modalities(self) -> dict[str, type[Modality] | str]:
+        """The two, the broken one first."""
+        return {"broken": "no_such_module_at_all:Broken", "drawings": Drawings}
+
+
 class TextPlugin:
     """A plugin with a modality `text`."""
 
@@ -133,6 +152,20 @@ def test_what_dpoframe_did_not_write_is_text(texts: PluginHost, tmp_path: Path) 
     assert (found.modality, found.folder, found.base) == (Texts(width=4, model="someone/model"), None, "")
     (place / "adapter_config.json").write_text("{}")
     assert find(str(place), plugins=texts).base == f"base of {place}"
+
+
+def test_a_modality_recognises_its_own_folders(texts: PluginHost, tmp_path: Path) -> None:
+    """What another modality recognises is opened by it, broken ones passed over; a name on the hub needs `modality.name`."""
+    texts.register(DrawingPlugin(), "drawing")
+    place = tmp_path / "pipeline"
+    place.mkdir()
+    assert type(find(str(place), plugins=texts).modality) is Texts
+    (place / "model_index.json").write_text("{}")
+    found = find(str(place), {"width": 4}, texts)
+    assert (found.modality, found.folder) == (Drawings(width=4, model=str(place)), place)
+    assert find("someone/model", {"name": "drawings"}, texts).modality == Drawings(model="someone/model")
+    with pytest.raises(UnknownNameError, match="drawings"):
+        find("someone/model", {"name": "drawing"}, texts)
 
 
 def test_without_the_text_plugin(plugins: PluginHost, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,6 +181,19 @@ class DiffusionModality(Modality):
             "dtype": self.dtype,
         }
 
+    def card(self) -> Mapping[str, str]:
+        """How the saved folder is loaded by diffusers, and the name of the pipeline it was trained from."""
+        from dpoframe_diffusion.saving import usage
+
+        whole = self.lora is None or self.merge_on_save
+        named = {} if Path(self.model).exists() else {"base_model": self.model}
+        return {"pipeline_tag": "text-to-image", **named, "usage": usage(self.model, self.revision, whole=whole)}
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Whether it holds the index of a pipeline."""
+        return (folder / INDEX).is_file()
+
     def save(self, model: nn.Module, folder: Path) -> None:
         """Writes what diffusers loads: a file for `load_lora_weights` where the model has adapters, else a whole pipeline."""
         from dpoframe_diffusion.saving import save

@@ -28,6 +28,34 @@ LORA = "pytorch_lora_weights.safetensors"
 _CONFIG = "lora_adapter_metadata"
 _BASE = "base_model"
 
+_WHOLE = """\
+```python
+from diffusers import DiffusionPipeline
+
+pipeline = DiffusionPipeline.from_pretrained("path/to/this/folder")
+pipeline("what to draw").images[0].save("drawn.png")
+```"""
+_ADAPTERS = """\
+```python
+from diffusers import DiffusionPipeline
+
+pipeline = DiffusionPipeline.from_pretrained({arguments})
+pipeline.load_lora_weights("path/to/this/folder")
+pipeline("what to draw").images[0].save("drawn.png")
+```"""
+
+
+def usage(base: str, revision: str | None, *, whole: bool) -> str:
+    """How a saved folder is loaded, in Markdown, for the model card.
+
+    Args:
+        base: The pipeline that was trained, a name or a folder.
+        revision: Its revision on the hub.
+        whole: Whether the folder is a whole pipeline.
+    """
+    arguments = json.dumps(base) + (f", revision={json.dumps(revision)}" if revision else "")
+    return _WHOLE if whole else _ADAPTERS.format(arguments=arguments)
+
 
 def save(model: nn.Module, location: Location, folder: Path, merge: bool = False) -> None:
     """Writes a denoiser into an existing folder.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -169,6 +169,13 @@ class TextModality(Modality):
     def fingerprint(self) -> dict[str, Any]:
         """Digest of tokenizer, template and truncation, and the weights' type. The speed switches change no score."""
         return {"tokens": self.encoder.digest, "dtype": self.dtype, "load_in_4bit": self.load_in_4bit}
+
+    def card(self) -> Mapping[str, str]:
+        """How the saved folder is loaded by transformers, and the hub's name of the model it was trained from."""
+        from dpoframe_text.saving import USAGE
+
+        named = {"base_model": self.model} if "/" in self.model and not Path(self.model).exists() else {}
+        return {"pipeline_tag": "text-generation", **named, "usage": USAGE}
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Writes what `AutoModelForCausalLM.from_pretrained` loads, or peft where the model has adapters.

@@ -13,6 +13,17 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
+USAGE = """\
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = "path/to/this/folder"
+model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+```
+
+Adapters need `peft` to be installed."""
+"""How a saved folder is loaded, for the model card."""
+
 
 def save(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path, merge: bool = False) -> None:
     """Writes weights (safetensors), configuration and tokenizer into an existing folder.
