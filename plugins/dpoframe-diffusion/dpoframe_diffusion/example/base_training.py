@@ -15,6 +15,7 @@ from torch.nn import functional
 from dpoframe import generator, seed_of
 from dpoframe_diffusion.example.digits import Digit, caption, digits
 from dpoframe_diffusion.example.networks import Sizes, untrained
+from dpoframe_diffusion.quiet import quiet
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -44,7 +45,7 @@ class BaseSettings:
     seed: int = 0
     threads: int = 1
     batch: int = 64
-    autoencoder_steps: int = 120
+    autoencoder_steps: int = 150
     autoencoder_lr: float = 4e-3
     kl: float = 1e-3
     denoiser_steps: int = 700
@@ -72,7 +73,8 @@ def train_base(settings: BaseSettings, progress: Progress) -> Trained:
     """
     shown = digits("train")
     with _alone(settings):
-        pipeline = untrained(sorted({one.caption for one in shown}), settings.sizes)
+        with quiet():  # importing pipelines makes other libraries talk
+            pipeline = untrained(sorted({one.caption for one in shown}), settings.sizes)
         pictures = _pictures(shown)
         first = _train_autoencoder(pipeline.vae, pictures, settings, progress)
         mean, deviation = _encoded(pipeline.vae, pictures)

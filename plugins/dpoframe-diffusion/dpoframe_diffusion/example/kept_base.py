@@ -67,10 +67,6 @@ def place(settings: BaseSettings) -> Path:
 
 def _make(settings: BaseSettings, folder: Path, progress: Progress) -> None:
     """Trains the base and writes it, with its record."""
-    import diffusers
-    import torch
-    import transformers
-
     from dpoframe_diffusion.example.base_training import train_base
     from dpoframe_diffusion.quiet import quiet
 
@@ -78,6 +74,10 @@ def _make(settings: BaseSettings, folder: Path, progress: Progress) -> None:
     trained = train_base(settings, progress)
     with quiet():
         trained.pipeline.save_pretrained(str(folder))
+    import diffusers
+    import torch
+    import transformers
+
     record = {
         "pictures": f"{len(digits('train'))} of scikit-learn's handwritten digits",
         "seconds": round(time.monotonic() - started, 1),
