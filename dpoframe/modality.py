@@ -77,6 +77,16 @@ class Modality(ABC):
         """Yields one sample a request, in any order. The sample depends on its own request alone."""
         raise ConfigError(f"The modality {type(self).__name__} cannot generate: it does not implement generate().")
 
+    def check_generation(self, settings: Mapping[str, Any]) -> bool:
+        """Whether answers with these settings are drawn at random, so that several to one prompt may differ. No weights needed.
+
+        The default knows nothing of the settings and says yes.
+
+        Raises:
+            ConfigError: `generate` would refuse the settings; with all faults.
+        """
+        return True
+
     def measure(self, example: Example) -> Measure:
         """Size of an example and digests of what the model sees of it, without a model. The default counts 1 a response."""
         return Measure(0, 1, content_digest(example.prompt), content_digest(example.response))
@@ -95,6 +105,10 @@ class Modality(ABC):
         The default is every field of the dataclass.
         """
         return dict(json.loads(json.dumps(asdict(self), default=str, sort_keys=True)))
+
+    def for_evaluation(self) -> Modality:
+        """This modality as evaluations score with it: without what weighs scores for training alone. Itself by default."""
+        return self
 
     def without_adapter(self, model: nn.Module) -> contextlib.AbstractContextManager[Any]:
         """Context in which `model` scores as it did before training, for `reference: {kind: adapter}`.

@@ -86,7 +86,14 @@ class Opening:
             return None
 
     def require(self, suite: Suite) -> None:
-        """Raises `DataError` where the model cannot be asked what the suite asks; no weights are read."""
+        """Finds out before any weights are read whether the model can be asked what the suite asks, in the way it says.
+
+        Raises:
+            ConfigError: The generation settings are wrong.
+            DataError: The prompts do not suit the model.
+        """
+        if suite.prompts and suite.backend.kind == "modality":
+            self.modality.check_generation(suite.generation)
         kinds: dict[str, Content] = {}
         for request in suite.requests():
             kinds.setdefault(_roles(request.prompt), request.prompt)

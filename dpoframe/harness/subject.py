@@ -46,7 +46,7 @@ class Subject:
 
     Attributes:
         name: What reports call it.
-        modality: How it scores and writes.
+        modality: How it scores and writes; what weighs scores for training alone is left out of it (`for_evaluation`).
         model: Its weights.
         adapter_off: Whether it stands for the model without its adapter, as before training.
     """
@@ -56,6 +56,9 @@ class Subject:
     model: nn.Module
     adapter_off: bool = False
     _known: dict[str, list[tuple[float, float]]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.modality = self.modality.for_evaluation()
 
     @cached_property
     def digest(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from dpoframe.errors import ConfigError, DataError
 from dpoframe.harness.pairing.candidates import Gathered, gather
 from dpoframe.harness.pairing.choosing import LONE, TIED, UNMET, Chosen, Rule
 from dpoframe.harness.pairing.rows import PairFile
+from dpoframe.harness.pairing.sampling import Drawing, Sampling, apart, prepared
 from dpoframe.harness.pairing.scored import Better, Measure, Verdicts, judge, measure_of, named_evaluator
 from dpoframe.harness.subject import Progress, silent
 
@@ -42,6 +43,7 @@ class Built:
         version: Its version.
         metric: What decided.
         better: Which way is better.
+        sampled: The folder that holds the answers that were sampled, a source of stored answers from now on.
     """
 
     out: Path
@@ -60,6 +62,7 @@ class Built:
     version: str
     metric: str
     better: str
+    sampled: Path | None = None
 
     def lines(self) -> list[str]:
         """The result for a person."""
@@ -75,7 +78,8 @@ class Built:
         head = f"{self.pairs:,} pairs of {self.prompts:,} prompts written to {self.out}, by {self.metric} of {self.evaluator}."
         total = f"Out of {self.answers:,} answers to {self.asked:,} prompts:"
         told = [f"  {line}" for line, count in left.items() if count]
-        return [head, total, *told] if told else [head]
+        kept = [f"The sampled answers are in {self.sampled}."] if self.sampled is not None else []
+        return [head, *kept, total, *told] if told else [head, *kept]
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ class Wanted:
     """How pairs are to be made; the fields that are no `Rule`'s own are described at `build_pairs`."""
 
     rule: Rule = field(default_factory=Rule)
+    reference: str = "reference"
     metric: str | None = None
     better: Better | None = None
     failed_at: float | None = None
@@ -97,48 +102,81 @@ def build_pairs(
     *,
     changes: Sequence[str] = (),
     wanted: Wanted | None = None,
+    sampling: Sampling | None = None,
     plugins: PluginHost | None = None,
     progress: Progress = silent,
 ) -> Built:
     """Pairs answers to the same prompt by an evaluator's scores and writes them as JSON Lines, which a recipe reads.
+
+    Answers are stored ones, or sampled from a model, or both. Whatever is wrong with what was asked for is found before any
+    weights are read.
 
     A row has `prompt`, `chosen`, `rejected` and the evidence: `score_chosen` and `score_rejected` (higher is better: of a
     metric that is better low they are the metric's negative), `evaluator`, `evaluator_version`, `metric`, `better`, and
     where each answer is from. Readers keep these in the pair's `meta`.
 
     Args:
-        sources: Folders of evaluations, and files of rows with `prompt` and `response` or `responses`.
+        sources: Folders of evaluations, and files of rows with `prompt` and `response` or `responses`; may be empty where
+            answers are sampled.
         out: The file to write, whole or not at all.
         evaluator: Name of an evaluator that scores answers, or `./mine.py:Class`.
-        changes: The evaluator's keys, `key=value`.
-        wanted: What decides, and how pairs are chosen. `metric`: one that the evaluator gives a sample, its primary where
-            None. `better`: which way, where the metric's scale does not say. `failed_at`: for the mode `failed`, the value
-            at which an answer has failed, and beyond it; the bad end of the scale where None. `media`: the kind of file
-            that texts in the rows name. `copy`: whether files are copied beside `out`.
+        changes: The evaluator's keys, `key=value`; with `sampling` also `generation.key=value` and `modality.key=value`.
+        wanted: What decides, and how pairs are chosen. `reference`: where a row holds its right answer. `metric`: one that
+            the evaluator gives a sample, its primary where None. `better`: which way, where the metric's scale does not say.
+            `failed_at`: for the mode `failed`, the value at which an answer has failed, and beyond it; the bad end of the
+            scale where None. `media`: the kind of file that texts in the rows name. `copy`: whether files are copied beside
+            `out`.
+        sampling: Which answers are sampled from which model; the folder they stay in is named after `out` unless given.
         plugins: Where evaluators are; the installed ones unless given.
-        progress: Told of every answer that is scored, as the stage `score`.
+        progress: Told of every answer that is sampled and scored, as the stages `generate` and `score`.
 
     Raises:
-        ConfigError: an option, the evaluator's name or a key of it is wrong.
+        CheckpointError: there is no such model to sample from.
+        ConfigError: an option, the evaluator's name or a key of it is wrong, or the model does not take the settings.
         DataError: a source cannot be read, or no pair comes out; the message says what became of the answers.
         MachineError: the evaluator cannot run here, or the file cannot be written.
     """
     from dpoframe.plugins import host
 
-    how, place = wanted or Wanted(), Path(out)
+    how, place, known = wanted or Wanted(), Path(out), plugins or host()
     if place.suffix not in (".jsonl", ".json", ".ndjson"):
         raise ConfigError(f"--out is {out}; pairs are written as JSON Lines: give it a name that ends in .jsonl.")
     replaceable(place)
-    measure = measure_of(named_evaluator(evaluator, changes, plugins or host()), how.metric, how.better)
+    settings, rest = apart(changes) if sampling is not None else ([], changes)
+    measure = measure_of(named_evaluator(evaluator, rest, known), how.metric, how.better)
     rule = _settled(how, measure)
-    found = gather([Path(source).expanduser() for source in sources], how.media, rule.from_reference)
+    stored = [Path(source).expanduser() for source in sources]
+    drawing = _drawing(sampling, place, settings, how, measure, bool(stored), known)
+    if stored and drawing is not None:
+        gather(stored, how.media)  # a source that is wrong is told before a model writes anything
+    drawn = [drawing.draw(progress)] if drawing is not None else []
+    found = gather([*stored, *drawn], how.media, how.reference if rule.from_reference else "")
     verdicts, counts = judge(found, measure, progress), Counter[str]()
     chosen = [rule.pairs(scored, counts) for scored in verdicts.prompts.values()]
-    built = _told(place, found, verdicts, chosen, counts, measure)
+    built = _told(place, found, verdicts, chosen, counts, measure, drawn)
     if not built.pairs:
         raise DataError("\n".join([f"No pair comes out, so {place} is not written.", *built.lines()[1:]]))
     PairFile(place, measure, how.copy).write(pair for some in chosen for pair in some)
     return built
+
+
+def _drawing(
+    sampling: Sampling | None, out: Path, settings: Sequence[str], how: Wanted, measure: Measure, stored: bool, plugins: PluginHost
+) -> Drawing | None:
+    """What is to be sampled, checked; None where nothing is. ConfigError where no pair could come of it."""
+    if sampling is None:
+        if not stored:
+            raise ConfigError("No answers are named. Give a SOURCE, or sample some: --model MODEL --prompts FILE.")
+        return None
+    if how.media is not None and not stored:
+        raise ConfigError("--media says what the paths in a SOURCE are, and no SOURCE is given. Leave it out.")
+    if (needs := measure.evaluator.spec.needs) in ("base_logp", "logratio"):
+        raise ConfigError(f"The evaluator {measure.evaluator.spec.id} needs {needs}, which sampled answers do not come with.")
+    folder, reference = sampling.folder or out.with_suffix(".answers"), how.reference if how.rule.from_reference else ""
+    made = prepared(replace(sampling, folder=folder, reference=reference), settings, plugins, alone=not stored)
+    if made.suite.samples < 2 and not stored and not how.rule.from_reference:
+        raise ConfigError("--samples is 1, and one answer a prompt makes no pair. Say --samples 8, or --from-reference.")
+    return made
 
 
 def _settled(how: Wanted, measure: Measure) -> Rule:
@@ -158,11 +196,17 @@ def _settled(how: Wanted, measure: Measure) -> Rule:
             f"The metric {measure.name} has no worst value, so that no answer is known to have failed. Say from which value on "
             "with --failed-at."
         )
-    return Rule("failed", rule.margin, rule.per_prompt, end, rule.from_reference)
+    return replace(rule, failed_at=end)
 
 
 def _told(
-    out: Path, found: Gathered, verdicts: Verdicts, chosen: Sequence[Sequence[Chosen]], counts: Counter[str], measure: Measure
+    out: Path,
+    found: Gathered,
+    verdicts: Verdicts,
+    chosen: Sequence[Sequence[Chosen]],
+    counts: Counter[str],
+    measure: Measure,
+    drawn: Sequence[Path],
 ) -> Built:
     spec = measure.evaluator.spec
     return Built(
@@ -182,6 +226,7 @@ def _told(
         version=spec.version,
         metric=measure.name,
         better=measure.better,
+        sampled=drawn[0] if drawn else None,
     )
 
 

@@ -13,7 +13,7 @@ from dpoframe.data.raw import ENDINGS, raw_rows
 from dpoframe.data.rows import RawRow, RowError, shown
 from dpoframe.errors import ConfigError, DataError
 from dpoframe.harness.storage.folder import EvalFolder
-from dpoframe.types import Content, RefusedRow, Sample, content_digest
+from dpoframe.types import Content, Media, RefusedRow, Sample, content_digest
 
 _OWN = ("key", "id", "sample", "prompt", "response", "responses", "finished", "detail", "meta", "reference", "source")
 
@@ -70,13 +70,13 @@ class Gathered:
         return self
 
 
-def gather(sources: Sequence[Path], media: str | None = None, references: bool = False) -> Gathered:
+def gather(sources: Sequence[Path], media: str | None = None, reference: str = "") -> Gathered:
     """The answers in all sources.
 
     Args:
         sources: Folders of evaluations, and files of rows.
         media: `image`, `audio` or `video` where a text in `response` or `responses` is the path of such a file.
-        references: Whether a row's `reference` is an answer as well.
+        reference: Where a row holds a right answer, which is then a candidate as well; empty for none.
 
     Raises:
         ConfigError: `media` is no kind, or a source is named twice.
@@ -88,14 +88,14 @@ def gather(sources: Sequence[Path], media: str | None = None, references: bool =
         raise ConfigError("A source is named twice; each answer counts once anyway. Name each source once.")
     found = Gathered()
     for source in sources:
-        found.take(_of_folder(source, references) if source.is_dir() else _of_file(source, media, references))
+        found.take(_of_folder(source, reference) if source.is_dir() else _of_file(source, media, reference))
     if not found.rows:
         why = f" The first row that was refused: {found.first}" if found.first else ""
         raise DataError(f"No answer was found in {', '.join(map(str, sources))}.{why}")
     return found
 
 
-def _of_folder(folder: Path, references: bool) -> Iterator[Candidate | RefusedRow]:
+def _of_folder(folder: Path, reference: str) -> Iterator[Candidate | RefusedRow]:
     """An evaluation's answers, under the name of the model that gave them."""
     if not (folder / "samples.jsonl").is_file():
         near = sorted(path.parent for path in folder.glob("eval/*/samples.jsonl"))
@@ -103,13 +103,15 @@ def _of_folder(folder: Path, references: bool) -> Iterator[Candidate | RefusedRo
         raise DataError(f"{folder} is no folder of an evaluation: it holds no samples.jsonl.{hint}")
     evaluation = EvalFolder(folder)
     model = str(evaluation.document("manifest.json").get("model") or folder.name)
-    for row in evaluation.samples():
+    for number, row in enumerate(evaluation.samples(), start=1):
         yield Candidate(row.sample, model)
-        if references and row.meta.get("reference"):
-            yield _reference(row.sample, row.meta["reference"])
+        try:
+            yield from _right(row.sample, row.meta, reference, folder, None)
+        except RowError as fault:
+            yield RefusedRow(str(folder / "samples.jsonl"), number, fault.code, fault.reason)
 
 
-def _of_file(file: Path, media: str | None, references: bool) -> Iterator[Candidate | RefusedRow]:
+def _of_file(file: Path, media: str | None, reference: str) -> Iterator[Candidate | RefusedRow]:
     reader = next((name for end, name in ENDINGS.items() if file.name.lower().endswith(end) and name != "text"), "")
     if not reader:
         known = ", ".join(end for end, name in ENDINGS.items() if name != "text")
@@ -119,12 +121,12 @@ def _of_file(file: Path, media: str | None, references: bool) -> Iterator[Candid
             yield row
             continue
         try:
-            yield from _of_row(row, media, references)
+            yield from _of_row(row, media, reference)
         except RowError as fault:
             yield row.refuse(fault.code, fault.reason)
 
 
-def _of_row(row: RawRow, media: str | None, references: bool) -> list[Candidate]:
+def _of_row(row: RawRow, media: str | None, reference: str) -> list[Candidate]:
     """The answers of a row: `responses` has several, `response` one."""
     values, folder = row.values, Path(row.source).parent
     prompt = _content(values.get("prompt"), folder, None, "prompt")
@@ -144,8 +146,7 @@ def _of_row(row: RawRow, media: str | None, references: bool) -> list[Candidate]
     samples = [
         Sample(f"{name}#{number}", prompt, answer, finished, detail, meta) for number, answer in enumerate(answers, _number(values))
     ]
-    made = [Candidate(sample, source) for sample in samples]
-    return [*made, _reference(samples[0], values["reference"])] if references and values.get("reference") else made
+    return [*(Candidate(sample, source) for sample in samples), *_right(samples[0], values, reference, folder, media)]
 
 
 def _number(values: Mapping[str, Any]) -> int:
@@ -154,9 +155,19 @@ def _number(values: Mapping[str, Any]) -> int:
     return number if type(number) is int else 0
 
 
-def _reference(sample: Sample, answer: Any) -> Candidate:
-    made = Sample(f"{sample.id.rpartition('#')[0] or sample.id}#reference", sample.prompt, answer, meta=sample.meta)
-    return Candidate(made, "reference", is_reference=True)
+def right_answer(row: Mapping[str, Any], key: str, folder: Path, media: str | None = None) -> Content | None:
+    """The right answer that a row holds under `key`, if it does; RowError where that is no answer."""
+    given = row.get(key)
+    if given is None or given in ("", []):
+        return None
+    return given if isinstance(given, Media) else _content(given, folder, media, key)
+
+
+def _right(sample: Sample, row: Mapping[str, Any], key: str, folder: Path, media: str | None) -> Iterator[Candidate]:
+    """The right answer of a row as a candidate beside the sample."""
+    if key and (answer := right_answer(row, key, folder, media)) is not None:
+        made = Sample(f"{sample.id.rpartition('#')[0] or sample.id}#reference", sample.prompt, answer, meta=sample.meta)
+        yield Candidate(made, "reference", is_reference=True)
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -13,12 +13,13 @@ from dpoframe.config.overrides import apply
 from dpoframe.errors import ConfigError, Fault, MachineError
 from dpoframe.evaluator import Evaluator, Scale
 from dpoframe.harness.pairing.candidates import Candidate, Gathered
-from dpoframe.harness.phases.laying import seen_by
+from dpoframe.harness.phases.laying import RIVAL, seen_by
 from dpoframe.harness.phases.limits import score_all
 from dpoframe.harness.storage.folder import Row
 from dpoframe.harness.subject import Progress
 from dpoframe.harness.suites.needs import refusal_of
 from dpoframe.harness.suites.suite_file import SuiteDocument
+from dpoframe.types import Media, as_text
 
 if TYPE_CHECKING:
     from dpoframe.plugins import PluginHost
@@ -109,6 +110,14 @@ def measure_of(evaluator: Evaluator, metric: str | None, better: Better | None) 
     return Measure(evaluator, name, scale, way)
 
 
+def _row(one: Candidate, needs: str) -> Row:
+    """A candidate as evaluators get it; the rival is the row's right answer, as in a suite without a base."""
+    right = one.sample.meta.get("reference")
+    if needs != RIVAL or RIVAL in one.sample.meta or not isinstance(right, str | Media) or not right:
+        return Row("", **vars(one.sample))
+    return Row("", **{**vars(one.sample), "meta": {**one.sample.meta, RIVAL: as_text(right)}})
+
+
 def judge(found: Gathered, measure: Measure, progress: Progress) -> Verdicts:
     """Asks the evaluator about every candidate, within its limits, as an evaluation does."""
     spec, made = measure.evaluator.spec, Verdicts()
@@ -119,7 +128,7 @@ def judge(found: Gathered, measure: Measure, progress: Progress) -> Verdicts:
         for prompt, candidates in found.prompts.items():
             for one in candidates:
                 waiting.append((prompt, one))
-                yield seen_by(Row("", **vars(one.sample)), spec.needs)
+                yield seen_by(_row(one, spec.needs), spec.needs)
 
     for done, score in enumerate(score_all(measure.evaluator, rows()), start=1):
         prompt, one = waiting.popleft()

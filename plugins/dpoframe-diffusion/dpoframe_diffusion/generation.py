@@ -56,7 +56,7 @@ def generate(model: nn.Module, location: Location, requests: Sequence[Request], 
         MachineError: there is not enough memory.
     """
     jobs = [Job(request, _prompt(request), GenerationSettings.read(request.settings)) for request in requests]
-    _check(location, jobs)
+    check(location, [job.settings for job in jobs])
     if not jobs:
         return
     denoiser: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
@@ -78,10 +78,9 @@ def _prompt(request: Request) -> str:
     return request.prompt
 
 
-def _check(location: Location, jobs: Sequence[Job]) -> None:
+def check(location: Location, asked: Sequence[GenerationSettings]) -> None:
     """ConfigError with everything that the pipeline does not take, before anything is loaded."""
-    kinds = list(dict.fromkeys(repr(job.settings) for job in jobs))
-    different = [next(job.settings for job in jobs if repr(job.settings) == kind) for kind in kinds]
+    different = {repr(settings): settings for settings in asked}.values()
     faults = dict.fromkeys(fault for settings in different for fault in _faults(location, settings))
     if faults:
         name = location.family.pipelines[0]

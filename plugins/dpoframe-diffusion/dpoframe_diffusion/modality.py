@@ -142,6 +142,14 @@ class DiffusionModality(Modality):
 
         return generate(model, self.location, requests, self.generation_batch)
 
+    def check_generation(self, settings: Mapping[str, Any]) -> bool:
+        """True: pictures differ by their noise. ConfigError for settings that the pipeline does not take."""
+        from dpoframe_diffusion.generation import check
+        from dpoframe_diffusion.settings import GenerationSettings
+
+        check(self.location, [GenerationSettings.read(settings)])
+        return True
+
     def measure(self, example: Example) -> Measure:
         """One unit a picture, and digests of caption, picture and mask. Reads the files, decodes nothing.
 

@@ -210,6 +210,16 @@ def test_what_a_pipeline_does_not_take(sd, sdxl, monkeypatch):
         list(generate(model, Location(str(sdxl)), [Request("a", "a disc", 0, {"safety_checker": True})]))
 
 
+def test_the_modality_checks_settings_without_weights(sd, monkeypatch):
+    """A modality tells what its pipeline does not take before a denoiser is there, and that pictures differ by their noise."""
+    monkeypatch.setattr(generation, "pipeline", None)
+    modality = DiffusionModality(model=str(sd))
+    assert modality.check_generation({"steps": 2})
+    for wrong in ({"stpes": 2}, {"true_cfg_scale": 2.0}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            modality.check_generation(wrong)
+
+
 def test_sizes_and_prompts_that_a_pipeline_would_change_in_silence(flux):
     """A size that would be rounded, and a negative prompt that would be dropped, are refused."""
     where = Location(str(flux))

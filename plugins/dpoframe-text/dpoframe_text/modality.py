@@ -14,6 +14,7 @@ from dpoframe import CheckpointError, DataError, Example, GradientHint, MachineE
 from dpoframe_text.adapters import LoraSection
 from dpoframe_text.loading import DtypeName, Loader
 from dpoframe_text.quiet import quiet
+from dpoframe_text.settings import GenerationSettings
 from dpoframe_text.templates import ChatMode
 from dpoframe_text.tokens import Encoder, Ids, PromptCut, TextFormat, partners
 
@@ -154,6 +155,10 @@ class TextModality(Modality):
         from dpoframe_text.generation import generate
 
         return generate(model, self.encoder, requests, self.generation_batch)
+
+    def check_generation(self, settings: Mapping[str, Any]) -> bool:
+        """Whether answers are drawn at random; ConfigError for settings that are none of `GenerationSettings`."""
+        return GenerationSettings.read(settings).samples
 
     def measure(self, example: Example) -> Measure:
         """Tokens of prompt and response after truncation, and digests of them."""
