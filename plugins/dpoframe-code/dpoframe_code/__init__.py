@@ -6,4 +6,33 @@ alone; what turns a benchmark's tests into calls and expected answers is `dpofra
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
+from dpoframe import hookimpl
+
 __version__ = "0.1.0"
+
+_SUITES = Path(__file__).parent / "suites"
+
+
+@hookimpl
+def dpoframe_datasets() -> Mapping[str, str]:
+    """Problems of code benchmarks, from their published files."""
+    return {"code_problems": "dpoframe_code.problems.dataset:code_problems"}
+
+
+@hookimpl
+def dpoframe_evaluators() -> Mapping[str, str]:
+    """Scores of programs."""
+    return {
+        "code_quality": "dpoframe_code.evaluators.code_quality:CodeQuality",
+        "pass_at_k": "dpoframe_code.evaluators.pass_at_k:PassAtK",
+        "runtime_ratio": "dpoframe_code.evaluators.runtime_ratio:RuntimeRatio",
+    }
+
+
+@hookimpl
+def dpoframe_suites() -> Mapping[str, Path]:
+    """Every YAML file beside this module in `suites/`, by its file name without the ending."""
+    return {path.stem: path for path in sorted(_SUITES.glob("*.yaml"))}

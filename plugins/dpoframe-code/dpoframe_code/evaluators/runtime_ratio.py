@@ -1,0 +1,173 @@
+"""How fast programs are, against the solutions of their problems."""
+
+from __future__ import annotations
+
+import functools
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Ge, Le
+
+from dpoframe import Available, Evaluator, EvaluatorSpec, Refused, Sample, Scale, Scored, UnscoredError
+from dpoframe_code.evaluators.example import EXAMPLES
+from dpoframe_code.evaluators.running import cases_of, sandbox, tried, usable
+from dpoframe_code.evaluators.spec import SpecOf
+from dpoframe_code.problems import Problem
+from dpoframe_code.sandbox import Call, Limits, Status
+
+_AGAIN = "_again_and_again"
+# Calls from inside: a message to and fro for each would take longer than most functions.
+_LOOP = f"""
+
+def {_AGAIN}(name, calls, rounds):
+    import copy
+    function = globals()[name]
+    for _ in range(rounds):
+        for args, kwargs in calls:
+            function(*copy.deepcopy(args), **copy.deepcopy(kwargs))
+"""
+_ENOUGH = 0.1
+"""Seconds of calls from which on their time stands out from what else a process does."""
+_MOST_ROUNDS = 1 << 14
+_SHORTEST = 1e-9
+
+
+@dataclass(frozen=True)
+class RuntimeRatio(Evaluator):
+    """Processor time of a program's calls over that of the problem's own solution, where both pass the tests.
+
+    Both run all calls of the tests in the sandbox, each as many rounds as take it a tenth of a second, and the kernel counts
+    their time from outside; what loading and copying take is measured by itself and taken off. The ratio is that of the
+    medians of some repeats, one program after the other in turn. `log2_ratio` is 0 for a program as fast as the solution,
+    1 for one that takes twice as long. Its mean does not let one very slow program drown all others; `geometric_mean` is the
+    same as a ratio. Programs that do not pass, and problems whose tests are no plain calls, have no ratio.
+
+    A program that keeps its answers from round to round is counted as fast as it then is.
+
+    Attributes:
+        repeats: Measurements of each of the two.
+        cpu_seconds: Processor time of one measurement, and of the tests.
+        memory_mb: Address space.
+    """
+
+    repeats: Annotated[int, Ge(1), Le(99)] = 5
+    cpu_seconds: Annotated[int, Ge(1), Le(600)] = 10
+    memory_mb: Annotated[int, Ge(64)] = 512
+
+    spec: ClassVar[EvaluatorSpec] = SpecOf(  # type: ignore[assignment]
+        EvaluatorSpec(
+            "runtime_ratio",
+            "0.1.0",
+            "response",
+            {
+                "log2_ratio": Scale(None, None, "doublings", better="lower"),
+                "ratio": Scale(0, None, "times the solution's", better="lower"),
+            },
+            "log2_ratio",
+            aggregates={"geometric_mean": Scale(0, None, "times the solution's", better="lower")},
+            carried=("tier",),
+        )
+    )
+
+    def own(self, plain: EvaluatorSpec) -> EvaluatorSpec:
+        """The spec with a limit that no sample can reach by itself."""
+        return replace(plain, limit=2 * (self.repeats + 20) * (self._limits.wall + 1))
+
+    @property
+    def _limits(self) -> Limits:
+        return Limits(cpu_seconds=self.cpu_seconds, memory_bytes=self.memory_mb << 20)
+
+    def probe(self) -> Available | Refused:
+        """Whether a sandbox holds here."""
+        return usable()
+
+    def score(self, sample: Sample) -> Mapping[str, float] | None:
+        """The ratio and its logarithm; None where the program does not pass, or there is nothing to compare with."""
+        found = tried(sample, self._limits)
+        if found is None or not found.problem.solution or found.outcome.status is not Status.PASSED:
+            return None
+        calls = cases_of(found.problem, self._limits)
+        if not calls:
+            raise UnscoredError("the tests of the problem are no plain calls that could be timed")
+        ratio = _ratio(_Work(found.problem, calls), found.extracted.program, self._limits, self.repeats)
+        return {"log2_ratio": math.log2(ratio), "ratio": ratio, "tier": found.tier}
+
+    def aggregate(self, scores: Sequence[Scored]) -> Mapping[str, float]:
+        """Two to the mean of `log2_ratio`."""
+        values = [one.values["log2_ratio"] for one in scores]
+        return {"geometric_mean": 2 ** (math.fsum(values) / len(values)) if values else math.nan}
+
+    @classmethod
+    def example_samples(cls) -> list[Sample]:
+        """What `dpoframe plugins check` scores."""
+        return list(EXAMPLES)
+
+
+class _Work:
+    """The calls that are timed; equal for equal problems, so that measurements can be looked up."""
+
+    def __init__(self, problem: Problem, calls: Sequence[Call]) -> None:
+        self.problem, self.digest = problem, problem.digest()
+        self.calls = [(tuple(one.args), dict(one.kwargs)) for one in calls]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Work) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+# Measured once in a process: an evaluator gives a sample the same score whenever it is asked.
+@functools.lru_cache(maxsize=4096)
+def _ratio(work: _Work, program: str, limits: Limits, repeats: int) -> float:
+    both = (work.problem.solution, program)
+    rounds = [_rounds(work, one, limits) for one in both]
+    taken: tuple[list[float], list[float]] = ([], [])
+    for _ in range(repeats):
+        for times, one, count in zip(taken, both, rounds, strict=True):
+            times.append(_seconds(work, one, limits, count) / count)
+    solution, own = (max(statistics.median(times), _SHORTEST) for times in taken)
+    return own / solution
+
+
+@functools.lru_cache(maxsize=4096)
+def _rounds(work: _Work, program: str, limits: Limits) -> int:
+    """How many rounds it takes a program long enough to be timed."""
+    rounds = 1
+    while rounds < _MOST_ROUNDS:
+        taken = _seconds(work, program, limits, rounds)
+        if taken >= _ENOUGH:
+            break
+        # Straight to the goal, once there is something to go by.
+        rounds = min(_MOST_ROUNDS, max(2 * rounds, int(rounds * min(64.0, 1.2 * _ENOUGH / max(taken, _SHORTEST)))))
+    return rounds
+
+
+def _seconds(work: _Work, program: str, limits: Limits, rounds: int) -> float:
+    """Processor time of the calls alone.
+
+    Raises:
+        UnscoredError: The program does not get through them.
+    """
+    name = work.problem.entry_point
+    idle = f"def {name}(*args, **kwargs):\n    return None\n"
+    return max(
+        0.0, _whole(program, name, work.calls, limits, rounds) - _whole(_beside(program, idle), name, work.calls, limits, rounds)
+    )
+
+
+def _beside(program: str, idle: str) -> str:
+    """The program with its function replaced by one that does nothing."""
+    return f"{program}\n\n{idle}"
+
+
+def _whole(program: str, name: str, calls: Sequence[Any], limits: Limits, rounds: int) -> float:
+    outcome = sandbox().run(program + _LOOP, [Call(_AGAIN, (name, list(calls), rounds))], limits)[0]
+    if outcome.status is Status.INFRA_ERROR:
+        raise UnscoredError(f"infra_error: {outcome.error}", again=True)
+    if outcome.status is not Status.RETURNED or outcome.cpu_seconds is None:
+        raise UnscoredError(f"could not be timed: {outcome.status} {outcome.error} in {rounds} rounds of the tests' calls")
+    return outcome.cpu_seconds
