@@ -10,8 +10,19 @@ from typing import Any
 from dpoframe import DataError
 from dpoframe_code.sandbox import Call, Limits, Outcome, Sandbox, Status, equal
 
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+_MOST_BITS = 256
+
+
+class _Short(reprlib.Repr):
+    """Values in a few characters. An integer of a program's choice may be too long to be written at all."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Digits, or how many bits there are."""
+        return repr(x) if x.bit_length() <= _MOST_BITS else f"<an integer of {x.bit_length()} bits>"
+
+
+_SHORT = _Short()
+_SHORT.maxstring = _SHORT.maxother = 80
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def extracted(statements: Sequence[ast.stmt], name: str, function: str | None = 
     """
     try:
         found = [_case(each, name, function or name) for each in statements if not _says_nothing(each)]
-    except (_NotPlainError, RecursionError):
+    except (_NotPlainError, ArithmeticError, RecursionError):
         return None
     return found or None
 
@@ -95,9 +95,9 @@ def constant(node: ast.expr) -> Any:
     """The value of an expression of literals."""
     if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
         left, right = constant(node.left), constant(node.right)
-        if not isinstance(left, (int, float)) or not isinstance(right, (int, float)):
-            return _repeated(left, right, node.op)
-        return _ARITHMETIC[type(node.op)](left, right)
+        if isinstance(left, (int, float, complex)) and isinstance(right, (int, float, complex)):
+            return _ARITHMETIC[type(node.op)](left, right)
+        return _repeated(left, right, node.op)
     if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
         kind = {ast.List: list, ast.Tuple: tuple, ast.Set: set}[type(node)]
         return kind([constant(each) for each in node.elts])

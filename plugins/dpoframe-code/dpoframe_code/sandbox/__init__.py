@@ -13,8 +13,8 @@ from __future__ import annotations
 from dpoframe_code.sandbox.call import Call
 from dpoframe_code.sandbox.equality import equal
 from dpoframe_code.sandbox.limits import Limits
+from dpoframe_code.sandbox.machine import Missing, Probe, probe
 from dpoframe_code.sandbox.outcome import Outcome, Status
-from dpoframe_code.sandbox.probe import Missing, Probe, probe
 from dpoframe_code.sandbox.sandbox import Sandbox, run
 from dpoframe_code.sandbox.tier import Tier
 from dpoframe_code.sandbox.wire import WireError

@@ -20,7 +20,7 @@ from dpoframe_code.sandbox.launch import interpreter
 from dpoframe_code.sandbox.limits import Limits
 from dpoframe_code.sandbox.program import Program
 from dpoframe_code.sandbox.tier import Tier
-from dpoframe_code.sandbox.warm import WarmZygote
+from dpoframe_code.sandbox.warm import StartError, WarmZygote
 
 _LIMITS = Limits(cpu_seconds=10, memory_bytes=256 << 20)
 _KERNEL = (
@@ -32,14 +32,15 @@ _SOURCE = Path(__file__).parent / "inside" / "canary.py"
 
 
 class CanaryError(Exception):
-    """Canary attacks got through; the message names them."""
+    """Canary attacks got through; the message names them. Nothing may run on this machine then, in no tier."""
 
 
 def attack(zygote: WarmZygote, tier: Tier) -> None:
     """Attacks a new sandbox.
 
     Raises:
-        CanaryError: Something got through, or the canary could not be asked.
+        CanaryError: Something got through.
+        StartError: The canary could not be asked.
         ZygoteError: The zygote died of it.
     """
     with tempfile.TemporaryDirectory(prefix="canary-") as folder, _listeners(folder) as (port, path):
@@ -60,7 +61,7 @@ def _asked(zygote: WarmZygote, tier: Tier, calls: list[Call]) -> list[str]:
         loaded = child.load(_SOURCE.read_text(encoding="utf-8"))
         alive = child.call(Call("alive", (21,)))
         if alive.value != 42:
-            raise CanaryError(f"the canary does not answer: {loaded.error or alive.error}")
+            raise StartError(f"the canary does not answer: {loaded.error or alive.error}")
         return [call.function for call in calls if child.call(call).value is not False]
     finally:
         child.end()

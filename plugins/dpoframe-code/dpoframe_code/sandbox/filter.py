@@ -18,7 +18,7 @@ ARCHITECTURES = ("x86_64", "aarch64")
 _MEMORY = "brk mmap munmap mprotect mremap madvise"
 _FILES = (
     "read readv pread64 write writev close lseek fstat newfstatat stat lstat statx access faccessat faccessat2 "
-    "readlink readlinkat getdents64 getcwd dup dup2 dup3 poll ppoll select pselect6"
+    "getdents64 getcwd dup dup2 dup3 poll ppoll select pselect6"
 )
 _TIME = "clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time times getrusage setitimer getitimer alarm"
 _SELF = (
@@ -90,7 +90,7 @@ def _allow(library: ModuleType, add: Callable[..., None], writing: int) -> None:
 
 def numbers(architecture: str, names: Iterable[str]) -> list[int]:
     """Numbers of calls of the kernel by name; names that the architecture lacks are left out."""
-    import pyseccomp  # type: ignore[import-untyped]
+    import pyseccomp
 
     wanted = {"x86_64": pyseccomp.Arch.X86_64, "aarch64": pyseccomp.Arch.AARCH64}[architecture]
     found = (pyseccomp.resolve_syscall(wanted, name) for name in names)

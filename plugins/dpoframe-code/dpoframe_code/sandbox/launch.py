@@ -28,6 +28,7 @@ _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "PATH": "/nonexistent",
+    "PWD": "/",
     "PYTHONHASHSEED": "0",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
@@ -45,7 +46,9 @@ main(int(sys.argv[3]))
 _LIBRARIES = ("/lib", "/lib64", "/lib32", "/usr/lib", "/usr/lib64")
 _DATA = ("/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo")
 # Packages that others installed, and the interpreter's own tests, are no part of the language.
-_NOT_THE_LANGUAGE = {"site-packages", "dist-packages", "test", "ensurepip", "idlelib"}
+_NOT_THE_LANGUAGE = {
+    *("site-packages", "dist-packages", "sitecustomize.py", "usercustomize.py", "test", "ensurepip", "idlelib"),
+}
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,15 @@ from dpoframe import MachineError
 from dpoframe_code.sandbox.call import Call
 from dpoframe_code.sandbox.launch import launch
 from dpoframe_code.sandbox.limits import Limits
+from dpoframe_code.sandbox.machine import started
 from dpoframe_code.sandbox.outcome import Outcome, Status
-from dpoframe_code.sandbox.probe import started
 from dpoframe_code.sandbox.program import Asked, Program
 from dpoframe_code.sandbox.tier import Tier
 from dpoframe_code.sandbox.warm import StartError, WarmZygote, ZygoteError
 
 T = TypeVar("T")
 R = TypeVar("R")
-_TRIES = 2
+_TRIES = 3
 
 
 class Sandbox:
@@ -157,20 +157,27 @@ class Sandbox:
     def _within(
         self, limits: Limits | None, work: Callable[[Program], list[Outcome]], count: int, asked: Asked | None = None
     ) -> list[Outcome]:
-        """`work` with a child, once more where the zygote died of it, and `count` infra errors where that helps nothing."""
-        error: Exception = ZygoteError("the sandbox has ended")
+        """`work` with a child, again where the zygote died meanwhile, and `count` infra errors where that helps nothing."""
+        error: Exception = ZygoteError("never started")
         for _ in range(_TRIES):
             try:
-                child = Program(self._living(), self.tier, limits or self._limits, asked)
-                try:
-                    outcomes = work(child)
-                finally:
-                    cpu, output = child.end()
+                return self._once(limits, work, asked)
             except (ZygoteError, StartError, OSError) as failure:
                 error = failure
-            else:
-                return [replace(outcome, cpu_seconds=cpu, output=output) for outcome in outcomes]
         return [Outcome(Status.INFRA_ERROR, self._tier, error=f"{type(error).__name__}: {error}")] * count
+
+    def _once(self, limits: Limits | None, work: Callable[[Program], list[Outcome]], asked: Asked | None) -> list[Outcome]:
+        zygote = self._living()
+        try:
+            child = Program(zygote, self.tier, limits or self._limits, asked)
+            try:
+                outcomes = work(child)
+            finally:
+                cpu, output = child.end()
+        except ZygoteError:
+            zygote.broken = True
+            raise
+        return [replace(outcome, cpu_seconds=cpu, output=output) for outcome in outcomes]
 
     def _living(self) -> WarmZygote:
         """The zygote; a new one where it has died, or where this process was forked from the one that started it."""

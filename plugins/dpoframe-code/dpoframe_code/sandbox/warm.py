@@ -30,6 +30,9 @@ class WarmZygote:
     Args:
         launch: How to start it.
 
+    Attributes:
+        broken: Set where it was found dead, or not to do its work, which may show before the process is gone.
+
     Raises:
         StartError: It did not become ready.
     """
@@ -41,6 +44,7 @@ class WarmZygote:
         self._started = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._failure: OSError | None = None
+        self.broken = False
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         # The kernel ends the zygote with the thread that started it: this thread does nothing else, and lives as long.
         self._keeper = threading.Thread(target=self._keep, args=(launch, inner), daemon=True, name="sandbox-zygote")
@@ -96,7 +100,8 @@ class WarmZygote:
     @property
     def alive(self) -> bool:
         """Whether it runs, and is this process's own (after a fork it is the parent's)."""
-        return self._owner == os.getpid() and self._process is not None and self._process.poll() is None
+        mine = self._owner == os.getpid() and not self.broken
+        return mine and self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:

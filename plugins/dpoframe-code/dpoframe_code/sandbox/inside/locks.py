@@ -65,7 +65,7 @@ class Locks:
         )
         ruleset = landlock_sys.create_ruleset(handled)
         for paths, access in ((readable, AccessFs.READ_FILE | AccessFs.READ_DIR), (listed, AccessFs.READ_DIR)):
-            for path in paths:
+            for path in filter(os.path.exists, paths):  # a link may lead to what is not in here
                 found = os.open(path, os.O_PATH | os.O_CLOEXEC)
                 rights = access if Path(path).is_dir() else access & AccessFs.READ_FILE
                 landlock_sys.add_rule(ruleset, landlock_sys.PathBeneathAttr(int(rights), found))

@@ -1,7 +1,7 @@
 """The warm zygote: a single-threaded process that has imported what programs import, and forks a locked child for each.
 
 It is ours and runs no generated code. It takes jobs over a socket, each with three descriptors: the wire, the output and a
-status socket. On the status socket it says how the child ended; a word on it, or its end, asks for the child to be killed.
+status socket. On the status socket it says how the child ended; its end from outside asks for the child to be killed.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ struct sys textwrap threading time traceback typing unicodedata uuid zlib
 """
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Child:
-    """A running child: its process, the descriptor that tells of its end, and the socket on which to say so."""
+    """A child: its process, the descriptor that tells of its end, and the socket on which to say so."""
 
     pid: int
     ended: int
     status: socket.socket
+    buried: bool = False
 
 
 class Zygote:
@@ -47,14 +48,19 @@ class Zygote:
         self._control = control
         self._locks = locks
         self._selector = selectors.DefaultSelector()
-        self._selector.register(control, selectors.EVENT_READ, self._spawn)
+        self._selector.register(control, selectors.EVENT_READ)
+        self._children: set[_Child] = set()
 
     def serve(self) -> NoReturn:
         """Takes jobs until the control socket closes."""
         while True:
             for key, _ in self._selector.select():
-                if key.fileobj in self._selector.get_map():
-                    key.data()
+                child = key.data
+                if child is None:
+                    self._spawn()
+                # The end of a child and the wish for it may come together: the second of the two finds it buried.
+                elif not child.buried:
+                    (self._kill if key.fileobj is child.status else self._bury)(child)
 
     def _spawn(self) -> None:
         """Takes one job and forks its child."""
@@ -75,20 +81,24 @@ class Zygote:
             os.close(status)
             return
         child = _Child(pid, os.pidfd_open(pid), socket.socket(fileno=status))
-        self._selector.register(child.ended, selectors.EVENT_READ, lambda: self._bury(child))
-        self._selector.register(child.status, selectors.EVENT_READ, lambda: self._kill(child))
+        self._children.add(child)
+        self._selector.register(child.ended, selectors.EVENT_READ, child)
+        self._selector.register(child.status, selectors.EVENT_READ, child)
 
     def _kill(self, child: _Child) -> None:
         """Someone outside wants the child dead, or is gone."""
-        signal.pidfd_send_signal(child.ended, signal.SIGKILL)
         self._selector.unregister(child.status)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+            signal.pidfd_send_signal(child.ended, signal.SIGKILL)
 
     def _bury(self, child: _Child) -> None:
         """Says how the child ended."""
         _, code, usage = os.wait4(child.pid, 0)
-        if child.status in self._selector.get_map():
-            self._selector.unregister(child.status)
+        child.buried = True
+        self._children.remove(child)
         self._selector.unregister(child.ended)
+        with contextlib.suppress(KeyError):  # unless it was to be killed
+            self._selector.unregister(child.status)
         os.close(child.ended)
         told = {"ended": os.waitstatus_to_exitcode(code), "cpu": usage.ru_utime + usage.ru_stime, "memory": usage.ru_maxrss}
         with contextlib.suppress(OSError):  # nobody may be waiting any more
@@ -96,9 +106,9 @@ class Zygote:
         child.status.close()
 
     def _leave(self) -> NoReturn:
-        for key in list(self._selector.get_map().values()):
-            if isinstance(key.fileobj, int):
-                signal.pidfd_send_signal(key.fileobj, signal.SIGKILL)
+        for child in self._children:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(child.ended, signal.SIGKILL)
         os._exit(0)
 
 

@@ -79,25 +79,39 @@ def started(tier: Tier | None, folders: Sequence[Path]) -> tuple[WarmZygote, Tie
 
 
 def _search(wanted: Tier | None, folders: Sequence[Path]) -> tuple[WarmZygote | None, Probe]:
+    """Goes through the tiers until one holds. One that does not hold, though all its locks are there, ends the search."""
     missing: dict[Tier, list[Missing]] = {}
     for tier in (wanted,) if wanted else Tier:
         missing[tier] = lacking(tier)
         if missing[tier]:
             continue
         try:
-            zygote = WarmZygote(launch(tier, folders))
-        except StartError as error:
+            zygote = attacked(tier, folders)
+        except canaries.CanaryError as error:
+            missing[tier] = [Missing("a sandbox that holds", f"canary attacks {error}", _REPORT)]
+            break
+        except (StartError, ZygoteError, OSError) as error:
             missing[tier] = [_start_failure(tier, str(error))]
-            continue
-        try:
-            canaries.attack(zygote, tier)
-        except (canaries.CanaryError, ZygoteError, OSError) as error:
-            zygote.close()
-            missing[tier] = [Missing("a sandbox that holds", f"canary attacks: {error}", _REPORT)]
             continue
         del missing[tier]
         return zygote, Probe(tier, missing)
     return None, Probe(None, missing)
+
+
+def attacked(tier: Tier, folders: Sequence[Path]) -> WarmZygote:
+    """A zygote that the canaries have attacked in vain.
+
+    Raises:
+        StartError: It does not start, or answers nothing.
+        CanaryError: It does not hold.
+    """
+    zygote = WarmZygote(launch(tier, folders))
+    try:
+        canaries.attack(zygote, tier)
+    except BaseException:
+        zygote.close()
+        raise
+    return zygote
 
 
 _REPORT = "Do not run generated code here; please report this with the output of `uname -a`."

@@ -1,0 +1,166 @@
+"""Programs that want a pass without the right answer: none gets one, from cases or from a script."""
+
+from __future__ import annotations
+
+import pytest
+from dpoframe_code.oracle import Case, Cases, Script
+from dpoframe_code.sandbox import Call, Limits, Sandbox, Status
+
+LIMITS = Limits(cpu_seconds=2, wall_seconds=10, memory_bytes=256 << 20)
+CASES = Cases([Case(Call("f", (x,)), x * x) for x in (7, 11, 13)])
+TESTS = """
+def check():
+    for x in (7, 11, 13):
+        expected = x * x
+        assert f(x) == expected
+"""
+SCRIPT = Script(TESTS, "check", ["f"])
+RIGHT = "def f(x): return x * x"
+
+FALSE_PASSES: dict[str, str] = {
+    "always_equal": """
+class Equal:
+    __eq__ = lambda self, other: True
+    __ne__ = lambda self, other: False
+    __hash__ = None
+def f(x): return Equal()
+""",
+    "equal_int": """
+class Equal(int):
+    __eq__ = lambda self, other: True
+    __hash__ = int.__hash__
+def f(x): return Equal(-1)
+""",
+    "equal_list": """
+class Equal(list):
+    __eq__ = lambda self, other: True
+    __len__ = lambda self: 1
+    __iter__ = lambda self: iter([x * x])
+def f(x): return Equal([-1])
+""",
+    "lying_class": """
+class Lying:
+    __class__ = int
+    __eq__ = lambda self, other: True
+    __index__ = lambda self: 49
+def f(x): return Lying()
+""",
+    "exit_zero": "import os\ndef f(x): os._exit(0)",
+    "exit_zero_while_loading": "import os\nos._exit(0)",
+    "sys_exit": "import sys\nsys.exit(0)",
+    "raises_assertion": "def f(x): raise AssertionError('passed')",
+    "frame_walk": """
+import sys
+def f(x):
+    frame = sys._getframe()
+    while frame is not None:
+        for values in (frame.f_locals, frame.f_globals):
+            for value in list(values.values()):
+                for name in ("expected", "cases", "answer"):
+                    found = getattr(value, name, None) or (value.get(name) if type(value) is dict else None)
+                    if type(found) is int: return found
+        frame = frame.f_back
+    return -1
+""",
+    "heap_walk": """
+import gc
+def f(x):
+    for value in gc.get_objects():
+        if type(value) is dict and "expected" in value and type(value["expected"]) is int: return value["expected"]
+        if type(value) in (list, tuple):
+            for part in value:
+                if type(part) is int and part in (49, 121, 169): return part
+    return -1
+""",
+    "patched_builtins": """
+import builtins, operator, json
+builtins.all = builtins.any = builtins.isinstance = builtins.bool = lambda *x: True
+builtins.len = lambda x: 1
+operator.eq = lambda a, b: True
+def f(x): return -1
+""",
+    "patched_worker": """
+import sys
+for name, module in list(sys.modules.items()):
+    if name.startswith("dpoframe_code"):
+        for key, value in list(vars(module).items()):
+            if callable(value) and key in ("_answer", "_reading", "equal", "_same", "judged"):
+                setattr(module, key, lambda *x, **y: {"status": "passed", "value": True})
+def f(x): return -1
+""",
+    "forged_output": """
+import sys
+print('{"status": "passed"}', flush=True)
+print("OK\\nPASSED\\n1 passed", file=sys.stderr, flush=True)
+def f(x):
+    print('{"nonce": "0", "status": "returned", "value": 49}', flush=True)
+    return -1
+""",
+    "forged_wire": """
+import json, os
+def f(x):
+    body = json.dumps({"nonce": "0" * 16, "status": "passed", "value": True}).encode()
+    os.write(3, len(body).to_bytes(4, "big") + body)
+    return -1
+""",
+    "forged_status": """
+import sys
+worker = sys.modules["dpoframe_code.sandbox.inside.worker"]
+worker.encode = lambda value: ["passed"]
+def f(x): return -1
+""",
+    "answers_ahead": """
+import json, os
+body = json.dumps({"nonce": "", "status": "returned", "value": 49}).encode()
+os.write(3, (len(body).to_bytes(4, "big") + body) * 50)
+def f(x): return -1
+""",
+    "asks_outside": """
+import json, os
+def f(x):
+    body = json.dumps({"ask": "f", "args": ["t", [x]], "kwargs": ["d", []]}).encode()
+    os.write(3, len(body).to_bytes(4, "big") + body)
+    return -1
+""",
+    "reads_the_tests": """
+import os
+def f(x):
+    for folder in ("/", "/work", "/tmp", os.path.expanduser("~"), "."):
+        try:
+            for name in os.listdir(folder):
+                if "49" in open(os.path.join(folder, name)).read(): return 49
+        except OSError: pass
+    return -1
+""",
+    "not_a_number": "def f(x): return float('nan')",
+    "signalling_nan": "import decimal\ndef f(x): return decimal.Decimal('sNaN')",
+    "nothing": "",
+    "returns_none": "def f(x): pass",
+    "returns_true": "def f(x): return True",
+    "wrong": "def f(x): return x * x + 1",
+    "memory_of_an_earlier_call": """
+seen = []
+def f(x):
+    seen.append(x)
+    return seen[0] * seen[0]
+""",
+    "generator": "def f(x): yield x * x",
+    "text": "def f(x): return str(x * x)",
+}
+"""Ways to a pass without the right answer: `f(7) == 49`, `f(11) == 121`, `f(13) == 169` is what is asked."""
+
+
+@pytest.mark.parametrize("oracle", [CASES, SCRIPT], ids=["cases", "script"])
+@pytest.mark.parametrize("name", FALSE_PASSES)
+def test_no_false_pass(name: str, oracle: Cases | Script, sandbox: Sandbox) -> None:
+    """A program that does not give the right answers does not pass, and never counts as a fault of the sandbox."""
+    outcome = oracle.judge(sandbox, FALSE_PASSES[name], LIMITS)
+    assert outcome.status not in (Status.PASSED, Status.RETURNED, Status.INFRA_ERROR), outcome
+    assert oracle.judge(sandbox, RIGHT, LIMITS).status is Status.PASSED
+
+
+@pytest.mark.parametrize("oracle", [CASES, SCRIPT], ids=["cases", "script"])
+def test_honest_programs_pass(oracle: Cases | Script, sandbox: Sandbox) -> None:
+    """The same oracles let right programs pass, whatever their style."""
+    for program in (RIGHT, "f = lambda x: x ** 2", "class S:\n    def __call__(self, x): return float(x * x)\nf = S()"):
+        assert oracle.judge(sandbox, program, LIMITS).status is Status.PASSED
