@@ -119,9 +119,10 @@ def shown(document: Mapping[str, Any], differences: Sequence[Mapping[str, Any]])
     """The result for a person."""
     made = document["base"]
     lines = [
-        table(differences),
+        table([one for one in differences if one["primary"]]),
         "",
         verdict(document["metrics"]),
+        "Preference accuracy is that of held-out pairs, measured against the base, whose own is 0.5 by definition.",
         f"Real held-out digits are read right by the same classifier in {document['legibility_of_real_digits']:.1%} of cases.",
         f"The base was trained on this machine, on {made['pictures']}, from random weights, in {made['seconds']:.0f} s"
         f"{'' if made['fresh'] else ' (in an earlier run)'}.",
