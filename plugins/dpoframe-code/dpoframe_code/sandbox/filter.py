@@ -23,14 +23,17 @@ _FILES = (
 _TIME = "clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time times getrusage setitimer getitimer alarm"
 _SELF = (
     "getpid getppid gettid getuid geteuid getgid getegid getgroups getpgrp uname sysinfo getrandom getcpu "
-    "sched_getaffinity sched_yield futex rseq set_robust_list set_tid_address arch_prctl exit exit_group restart_syscall"
+    "sched_getaffinity sched_yield exit exit_group restart_syscall"
 )
 _SIGNALS = "rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigsuspend rt_sigtimedwait sigaltstack pause"
 # Event loops: each end stays in the process, for nothing here takes an address or passes a descriptor on.
-_LOOPS = "pipe pipe2 eventfd2 epoll_create1 epoll_ctl epoll_wait epoll_pwait getsockname getpeername getsockopt"
+_LOOPS = "pipe eventfd2 epoll_create1 epoll_ctl epoll_wait epoll_pwait getsockname getpeername getsockopt"
 
 _AF_UNIX = 1
 _F_DUPFD, _F_GETFD, _F_SETFD, _F_GETFL, _F_DUPFD_CLOEXEC = 0, 1, 2, 3, 1030
+# Of futex, what single-threaded programs use: the others have been a way into the kernel before.
+_FUTEX_WAIT, _FUTEX_WAKE, _FUTEX_WAIT_BITSET, _FUTEX_WAKE_BITSET, _FUTEX_OPERATION = 0, 1, 9, 10, 0x7F
+_O_NONBLOCK, _O_CLOEXEC, _ALL_BITS = 0o4000, 0o2000000, (1 << 64) - 1
 _TCGETS, _FIONBIO, _FIONCLEX, _FIOCLEX = 0x5401, 0x5421, 0x5450, 0x5451
 
 
@@ -82,6 +85,9 @@ def _allow(library: ModuleType, add: Callable[..., None], writing: int) -> None:
         only("fcntl", 1, command)
     for request in (_TCGETS, _FIONBIO, _FIONCLEX, _FIOCLEX):
         only("ioctl", 1, request)
+    for operation in (_FUTEX_WAIT, _FUTEX_WAKE, _FUTEX_WAIT_BITSET, _FUTEX_WAKE_BITSET):
+        only("futex", 1, operation, _FUTEX_OPERATION)
+    only("pipe2", 1, 0, _ALL_BITS ^ (_O_CLOEXEC | _O_NONBLOCK))  # not the notification pipes of the kernel
     only("prlimit64", 2, 0)  # reading limits, not setting them
     only("socketpair", 0, _AF_UNIX)
     only("sendto", 4, 0)  # with an address it would reach sockets of the machine

@@ -26,7 +26,7 @@ MAX_DEPTH = 100
 """Containers within containers. The JSON nests twice as deep, which the standard library's reader still takes."""
 MAX_NODES = 500_000
 """Values in one message, counted as often as they are met: shared parts can make a small object endless."""
-MAX_FRAME = 8 << 20
+MAX_FRAME = 4 << 20
 """Bytes in one message."""
 MAX_COLLISIONS = 64
 """Members of a set, or keys of a dict, with one hash: more are an attack on the time of whoever builds it."""

@@ -43,12 +43,12 @@ def test_keywords() -> None:
 
 def test_tolerances() -> None:
     """`<` is strict and `<=` is not; the call may stand on either side of the difference."""
-    below, within, turned = (
-        cases(
-            "assert abs(candidate(1) - 0.5) < 0.25\nassert abs(candidate(1) - 0.5) <= 0.25\nassert math.fabs(2 - candidate(1)) < 1e-6"
-        )
-        or [None] * 3
-    )
+    lines = [
+        "assert abs(candidate(1) - 0.5) < 0.25",
+        "assert abs(candidate(1) - 0.5) <= 0.25",
+        "assert math.fabs(2 - candidate(1)) < 1e-6",
+    ]
+    below, within, turned = cases("\n".join(lines)) or [None] * 3
     assert below is not None
     assert within is not None
     assert turned is not None

@@ -222,6 +222,9 @@ def attack(folder, secret, pid, port, path, name):
     tried("pdeathsig", lambda: syscall(NUMBERS["prctl"], 1, 0, 0, 0, 0))
     tried("dumpable", lambda: syscall(NUMBERS["prctl"], 4, 1, 0, 0, 0))
     tried("seccomp", lambda: syscall(NUMBERS["seccomp"], 1, 0, 0))
+    tried("notification pipe", os.pipe2, os.O_EXCL)
+    tried("priority futex", lambda: syscall(NUMBERS["futex"], ctypes.byref(ctypes.c_int(0)), 6, 0, 0, 0, 0))
+    tried("limits of others", lambda: syscall(NUMBERS["prlimit64"], pid, 0, bytes(16), 0))
     tried("setuid", os.setuid, 0)
     tried("setgroups", os.setgroups, [])
     tried("nice", os.nice, -5)
@@ -289,6 +292,7 @@ FORBIDDEN = (
 CALLS = (
     *("pidfd_open", "kcmp", "tkill", "tgkill", "rt_sigqueueinfo", "pidfd_send_signal", "fork", "process_vm_readv", "execveat"),
     *("mlockall", "shmget", "prctl", "seccomp", "unshare", "mount", "umount2", "pivot_root", "setns"),
+    *("futex", "prlimit64"),
 )
 
 
