@@ -162,7 +162,8 @@ class StepDataset:
         seed = seed_of(self.stream.seed, epoch if self.bank is None else epoch % self.bank, pair.id)
         chosen, rejected = (Example(pair.prompt, response, seed, pair.id) for response in (pair.chosen, pair.rejected))
         other = self.other_response(epoch, position) if self.mismatched else None
-        wrong = Example(pair.prompt, other.chosen, seed, pair.id) if other else None
+        # A name of its own: it has no partner, not even where a step holds the pair twice.
+        wrong = Example(pair.prompt, other.chosen, seed, f"{pair.id} in epoch {epoch}") if other else None
         return Entry(pair, chosen, rejected, self.measures(index), wrong)
 
     def other_response(self, epoch: int, position: int) -> PreferencePair:

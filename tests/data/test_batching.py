@@ -148,6 +148,16 @@ def test_a_mismatched_response_belongs_to_another_prompt() -> None:
         assert wrong.prompt not in owners
 
 
+def test_a_mismatched_example_has_no_partner() -> None:
+    """Where a step holds a pair several times with one seed, nobody takes its mismatched examples for a pair."""
+    stream = PairStream(made()[:3], 6, seed=5)
+    data = StepDataset(stream, Sized(), mismatched=True, bank=1)
+    found = [entry.mismatched for entry in data.entries(range(2))]
+    names = [(one.pair_id, one.seed) for one in found if one is not None]
+    assert len(set(names)) == len(names) == 12
+    assert len({seed for _, seed in names}) == 3
+
+
 def test_names_of_scores() -> None:
     """A pair's two scores have names of their own; the seed is part of one only where the modality draws from it."""
     data = dataset()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dpoframe import CheckpointError, DataError, Example, GradientHint, MachineError, Measure, Modality, Request, Sample, Scores
 from dpoframe_text.adapters import LoraSection
+from dpoframe_text.differences import marks
 from dpoframe_text.loading import DtypeName, Loader
 from dpoframe_text.quiet import quiet
 from dpoframe_text.settings import GenerationSettings
@@ -51,6 +52,8 @@ class TextModality(Modality):
         max_length: Most tokens of prompt and response together; the model's own limit where that is lower.
         max_prompt_length: Most tokens of a prompt; None for three quarters of `max_length`.
         truncate_prompt: Which end of a longer prompt stays. A response that is too long loses its end.
+        difference_weight: Weight, from 0 to 1, of the tokens that the two responses of a pair have in common; those in which
+            they differ count 1, and the preference is learned on them. None counts all alike. See below.
         share_prompt: Read a prompt once for all its responses in a batch.
         padding_free: Lay a batch out as one row without padding.
         response_only: Compute logits only where a response token is predicted.
@@ -59,6 +62,15 @@ class TextModality(Modality):
         last_layer_skip: Spare the last layer the positions that predict nothing.
         generation_batch: Answers written at a time; halved by itself where memory does not suffice.
         details: Further score details to compute, set by the trainer for losses that need them.
+
+    With `difference_weight` w a score is the sum of log-probabilities over the tokens in which the response differs from the
+    other of its pair, plus w times the sum over the tokens that both have in common: those of a longest common subsequence
+    of their token ids. Policy and reference are weighed alike, and an example without a partner counts whole. The length stays
+    the number of tokens, so a loss that divides by it takes the weighted sum a token of the whole response.
+    It is the idea of Target-DPO (Wu et al. 2025, arXiv 2503.02783), whose loss counts the chosen response whole, of the
+    rejected one nothing but the lines that differ, and adds a likelihood term. A modality does not know which response is
+    chosen, so here both are treated alike; the term is the loss `sft`, summed with another. The two of a pair must share a
+    batch, as they do in training; evaluations take plain log-probabilities (`for_evaluation`).
     """
 
     model: str
@@ -77,6 +89,7 @@ class TextModality(Modality):
     max_length: int = 1024
     max_prompt_length: int | None = None
     truncate_prompt: PromptCut = "keep_end"
+    difference_weight: float | None = None
     share_prompt: bool = True
     padding_free: bool = True
     response_only: bool = True
@@ -99,6 +112,10 @@ class TextModality(Modality):
             (
                 self.max_prompt_length is not None and not 1 <= self.max_prompt_length < self.max_length,
                 f"max_prompt_length is {self.max_prompt_length}; it must be at least 1 and below max_length ({self.max_length}).",
+            ),
+            (
+                self.difference_weight is not None and not 0 <= self.difference_weight <= 1,
+                f"difference_weight is {self.difference_weight}; it must be from 0 to 1.",
             ),
             (self.load_in_4bit and self.lora is None, "load_in_4bit needs a lora section: weights in 4 bits cannot be trained."),
             (self.load_in_4bit and self.merge_on_save, "merge_on_save cannot add adapters into weights of 4 bits."),
@@ -131,16 +148,22 @@ class TextModality(Modality):
         if empty := [example.pair_id for example, tokens in zip(examples, encoded, strict=True) if not tokens.response]:
             named = ", ".join(empty[:5])
             raise DataError(f"The response of {named} has not a single token. Drop the pairs, or set append_eos: true.")
+        others = partners((example.pair_id, example.seed) for example in examples)
+        weighed = self.difference_weight is not None
         return pack(
             encoded,
             [tokens.prompt for tokens in encoded],
-            partners((example.pair_id, example.seed) for example in examples),
+            others,
             share_prompt=self.share_prompt,
             padding_free=self.padding_free,
+            differs=marks([tokens.response for tokens in encoded], others) if weighed else None,
         )
 
     def score(self, model: nn.Module, batch: PackedBatch) -> Scores:
-        """Sums (N,) of the response tokens' log-probabilities, in float64."""
+        """Sums (N,) of the response tokens' log-probabilities, in float64, weighed where `difference_weight` says so.
+
+        `detail["differing"]` then has the number of tokens of each response that differ.
+        """
         return self._score(model, batch, None)
 
     def score_with_hint(self, model: nn.Module, batch: PackedBatch, hint: GradientHint) -> Scores:
@@ -172,8 +195,16 @@ class TextModality(Modality):
         return replace(self, details=tuple(sorted({*self.details, *names})))
 
     def fingerprint(self) -> dict[str, Any]:
-        """Digest of tokenizer, template and truncation, and the weights' type. The speed switches change no score."""
-        return {"tokens": self.encoder.digest, "dtype": self.dtype, "load_in_4bit": self.load_in_4bit}
+        """Digest of tokenizer, template and truncation, the weights' type, and `difference_weight` where there is one.
+
+        The speed switches change no score.
+        """
+        weighed = {} if self.difference_weight is None else {"difference_weight": float(self.difference_weight)}
+        return {"tokens": self.encoder.digest, "dtype": self.dtype, "load_in_4bit": self.load_in_4bit, **weighed}
+
+    def for_evaluation(self) -> TextModality:
+        """With plain log-probabilities: figures of runs compare whatever their `difference_weight`."""
+        return self if self.difference_weight is None else replace(self, difference_weight=None)
 
     def card(self) -> Mapping[str, str]:
         """How the saved folder is loaded by transformers, and the hub's name of the model it was trained from."""
@@ -240,6 +271,7 @@ class TextModality(Modality):
             response_only=self.response_only,
             fused_head=self.fused_head,
             last_layer_skip=self.last_layer_skip,
+            weight=self.difference_weight,
         )
 
 

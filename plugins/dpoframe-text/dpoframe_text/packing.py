@@ -62,6 +62,7 @@ class PackedBatch:
         spans: `(example, first row, past last row)`, in row order.
         trees: Layout of the flat row; one tree an example where not packed.
         packed: Whether the inputs are one flat row.
+        differs: (H,) whether the scored token is one in which the responses of its pair differ; None where nobody asks.
     """
 
     input_ids: Tensor
@@ -75,6 +76,7 @@ class PackedBatch:
     spans: tuple[tuple[int, int, int], ...]
     trees: tuple[Tree, ...]
     packed: bool
+    differs: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> PackedBatch:
         """A copy whose tensors lie on `device`."""
@@ -96,6 +98,7 @@ def pack(
     *,
     share_prompt: bool,
     padding_free: bool,
+    differs: Sequence[Sequence[bool]] | None = None,
 ) -> PackedBatch:
     """Lays N examples out for one pass of the model.
 
@@ -108,6 +111,7 @@ def pack(
         partners: Index of the other example of the pair, or None.
         share_prompt: Lay equal prompts down once. Needs `padding_free`; without it every example has its own row.
         padding_free: One flat row (1, T) and attention by segment, in place of padded rows (N, L).
+        differs: For each example whether each token of its response differs from the partner's.
     """
     parts = [_split(example) for example in examples]
     keys: list[Hashable] = [(key, prompt) for key, (prompt, _) in zip(prompts, parts, strict=True)]
@@ -118,7 +122,14 @@ def pack(
     for index in order:
         groups.setdefault(keys[index], []).append(index)
     order = list(_pairs_together(partners, [index for group in groups.values() for index in group]))
-    return _Layout(parts, list(groups.values()), order, [-1 if p is None else p for p in partners]).batch(padding_free)
+    batch = _Layout(parts, list(groups.values()), order, [-1 if p is None else p for p in partners]).batch(padding_free)
+    return batch if differs is None else dataclasses.replace(batch, differs=_of_rows(differs, batch.spans))
+
+
+def _of_rows(differs: Sequence[Sequence[bool]], spans: Sequence[tuple[int, int, int]]) -> Tensor:
+    """(H,) marks in the order of the rows; of a response whose first token became the prompt, those of the others."""
+    ordered = [mark for example, start, stop in spans for mark in differs[example][len(differs[example]) - (stop - start) :]]
+    return torch.tensor(ordered, dtype=torch.bool)
 
 
 def unpack(batch: PackedBatch) -> PackedBatch:
@@ -134,7 +145,8 @@ def unpack(batch: PackedBatch) -> PackedBatch:
             parts[branch.example] = (tuple(ids[tree.start : tree.start + tree.length]), responses[branch.example])
     order = [example for example, _, _ in batch.spans]
     layout = _Layout(parts, [[index] for index in order], order, batch.partner.tolist())
-    return layout.batch(padding_free=False).to(batch.input_ids.device)
+    plain = layout.batch(padding_free=False).to(batch.input_ids.device)
+    return dataclasses.replace(plain, differs=batch.differs)  # the rows are in the same order
 
 
 def _split(example: TokenPair) -> tuple[tuple[int, ...], tuple[int, ...]]:

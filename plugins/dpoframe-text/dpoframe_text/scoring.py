@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # Rows of a tile of logits: large enough for full matrix speed, small enough that the tile (rows x vocabulary x 4
 # bytes, 64 MB at a vocabulary of 32,000) stays small beside the activations.
 DEFAULT_CHUNK = 512
+DIFFERING = "differing"
+"""Detail of weighted scores: (N,) tokens that differ from the partner's response."""
+
 # The hint needs all logits of a pair at once. A pair over this many chunks is not worth that memory: the batch then
 # forms the head's gradient from recomputed logits.
 _LARGEST_PAIR = 4
@@ -38,8 +41,12 @@ def score_packed(
     response_only: bool = True,
     fused_head: bool = True,
     last_layer_skip: bool = True,
+    weight: float | None = None,
 ) -> Scores:
     """Log-probabilities (N,) of the responses, summed in float64, with their graph where gradients are on.
+
+    With `weight` the sums are weighted: tokens that the batch marks as different count whole, the others `weight`. The length
+    stays the number of tokens, as `TextModality.measure` and with it the trainer counts them.
 
     Args:
         model: A causal language model of transformers, peft-wrapped or not.
@@ -52,20 +59,30 @@ def score_packed(
         fused_head: Use `hint`. Off: the head's gradient is formed in the backward, from recomputed logits.
         last_layer_skip: Run the layers of known families by `layers.run`: in the last layer, positions that predict nothing
             have only keys and values, and elementwise chains are fused. Off: transformers' own forward.
+        weight: Of tokens that the two responses of a pair share, where the batch marks which differ; None for 1.
     """
     parts = take_apart(model)
     if batch.packed and (parts is None or reason(parts) is not None):
         batch = unpack(batch)
     collision: Tensor | None
+    sums = _Sums(batch, row_weights(batch, weight))
     if parts is None or not response_only:
         logps, collision = _all_logits(model, batch)
     else:
         hidden = _hidden_rows(parts, batch, last_layer_skip)
         hint = hint if fused_head and torch.is_grad_enabled() else None
-        logps, collision = _head(parts, hidden, batch, chunk, "wpo" in details, hint)
-    sums = _Sums(batch)
+        logps, collision = _head(parts, hidden, batch, chunk, "wpo" in details, hint and _RowHint(batch, hint, sums.weights))
     extra = {"shared": lambda: sums.shared(logps), "wpo": lambda: sums.wpo(logps, collision)}
-    return Scores(sums.total(logps), batch.lengths, {name: extra[name]() for name in sorted(details)})
+    found = {name: extra[name]() for name in sorted(details)}
+    return Scores(sums.weighted(logps), batch.lengths, found if sums.weights is None else {**found, DIFFERING: sums.differing()})
+
+
+def row_weights(batch: PackedBatch, weight: float | None) -> Tensor | None:
+    """(H,) float64 (float32 where the device has none): 1 where a token differs from the partner's response, else `weight`."""
+    if weight is None or batch.differs is None:
+        return None
+    wide = torch.float32 if batch.differs.device.type == "mps" else torch.float64
+    return batch.differs.to(wide).mul_(1 - weight).add_(weight)
 
 
 @dataclass(frozen=True)
@@ -73,6 +90,18 @@ class _Sums:
     """Sums over the rows of each example."""
 
     batch: PackedBatch
+    weights: Tensor | None = None
+
+    def weighted(self, logps: Tensor) -> Tensor:
+        """(N,) sums of log-probabilities, each times its row's weight where rows have weights."""
+        return self.total(logps if self.weights is None else logps.to(self.weights.dtype) * self.weights)
+
+    def differing(self) -> Tensor:
+        """(N,) how many tokens differ from the partner's response."""
+        assert self.batch.differs is not None
+        return torch.zeros_like(self.batch.lengths).index_add(
+            0, self.batch.example, self.batch.differs.to(self.batch.lengths.dtype)
+        )
 
     def total(self, terms: Tensor) -> Tensor:
         """(N,) float64 (float32 where the device has none)."""
@@ -83,10 +112,10 @@ class _Sums:
         """Sums over the tokens up to the shorter length of the pair; the whole sum where there is no partner."""
         batch = self.batch
         other = torch.where(batch.partner < 0, batch.lengths, batch.lengths[batch.partner.clamp_min(0)])
-        return self.total(logps * (self._place() < other[batch.example]))
+        return self.weighted(logps * (self._place() < other[batch.example]))
 
     def wpo(self, logps: Tensor, collision: Tensor | None) -> Tensor:
-        """Means of log p_t - log sum_v p_v^2."""
+        """Means of log p_t - log sum_v p_v^2 over all tokens, whatever they weigh: it says how likely the response was."""
         assert collision is not None
         return self.total((logps - collision).detach()) / self.batch.lengths.clamp_min(1)
 
@@ -135,7 +164,7 @@ def _hidden_rows(parts: Parts, batch: PackedBatch, last_layer_skip: bool) -> Ten
 
 
 def _head(
-    parts: Parts, hidden: Tensor, batch: PackedBatch, chunk: int, collision: bool, hint: GradientHint | None
+    parts: Parts, hidden: Tensor, batch: PackedBatch, chunk: int, collision: bool, hint: _RowHint | None
 ) -> tuple[Tensor, Tensor | None]:
     if not parts.plain:
         return checkpointed_logps(parts, hidden, batch.targets, cut(len(hidden), chunk))
@@ -145,7 +174,7 @@ def _head(
     if hint is None or not sizes or max(sizes) > _LARGEST_PAIR * chunk:
         tiles = Tiles(cut(len(hidden), chunk), None, collision)
     else:
-        tiles = Tiles(cut_pairs(sizes, chunk), _RowHint(batch, hint), collision)
+        tiles = Tiles(cut_pairs(sizes, chunk), hint, collision)
     return row_logps(hidden, head.weight, head.bias, batch.targets, tiles)
 
 
@@ -163,10 +192,11 @@ def _pair_sizes(batch: PackedBatch) -> list[int]:
 
 @dataclass(frozen=True)
 class _RowHint:
-    """Turns the hint on examples into one on rows."""
+    """Turns the hint on examples into one on rows: a row's derivative is its example's times the weight of the row."""
 
     batch: PackedBatch
     hint: GradientHint
+    weights: Tensor | None = None
 
     def __call__(self, logps: Tensor, start: int, stop: int) -> Tensor:
         members = [example for example, first, last in self.batch.spans if start <= first < last <= stop]
@@ -177,6 +207,10 @@ class _RowHint:
         place = torch.zeros(len(self.batch.lengths), dtype=torch.long, device=logps.device)
         place[index] = torch.arange(len(members), device=logps.device)
         of_row = place[self.batch.example[start:stop]]
-        values = logps.new_zeros(len(members), dtype=torch.float64).index_add(0, of_row, logps.double())
+        weights = None if self.weights is None else self.weights[start:stop]
+        terms = logps.double() if weights is None else logps.double() * weights
+        values = logps.new_zeros(len(members), dtype=torch.float64).index_add(0, of_row, terms)
         gradient = self.hint(values, index)
-        return gradient.to(logps.dtype)[of_row]
+        if weights is None:
+            return gradient.to(logps.dtype)[of_row]
+        return (gradient[of_row] * weights).to(logps.dtype)
