@@ -92,7 +92,7 @@ def _parts(examples: Iterable[Example]) -> Iterator[list[Example]]:
 def _noised(example: Example, frame: Frame, moments: tuple[Tensor, Tensor], where: Location, timesteps: TimestepSection) -> Noised:
     mean, std = moments
     drawn = draw(example.seed, mean.shape, where.process, timesteps)
-    latent = where.family.scale((mean + std * drawn.posterior)[None], where.config("vae"))
+    latent = where.family.scale((mean + std * drawn.posterior)[None], where.settings("vae"))
     mixed = latent, drawn.noise[None], drawn.time[None]
     noisy, target = where.process.noisy(*mixed)[0], where.process.target(*mixed)[0]
     mask, size = picture(example).mask, (mean.shape[-2], mean.shape[-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import os
 import re
@@ -63,7 +64,7 @@ class Location:
         if self.model.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(self.model):
             raise ConfigError(
                 f"There is no pipeline at {self.model!r}. Give a folder that holds {INDEX}, or a name on the Hugging Face hub "
-                "such as 'stabilityai/stable-diffusion-xl-base-1.0'."
+                "such as 'stabilityai/stable-diffusion-xl-base-1.0'. Where it was moved, say so with --set modality.model=FOLDER."
             )
         return self._downloaded()
 
@@ -80,7 +81,7 @@ class Location:
     @cached_property
     def process(self) -> Process:
         """The noising process. ConfigError for a kind of prediction that is not handled."""
-        return self.family.process(self.config("scheduler"))
+        return self.family.process(self.settings("scheduler"))
 
     def config(self, part: str) -> Mapping[str, Any]:
         """What the config of a part holds, such as `vae` or `scheduler`; ConfigError where the pipeline lacks it."""
@@ -89,6 +90,14 @@ class Location:
         if not (self.folder / part / name).is_file():
             raise ConfigError(f"The pipeline {self.model} lacks {part}/{name}. Copy the part from where the pipeline came from.")
         return _json(self.folder / part / name)
+
+    def settings(self, part: str) -> Mapping[str, Any]:
+        """What a part of diffusers works with: its config, and where that says nothing the defaults of its class.
+
+        Old configs leave out what came later: those of the VAEs of Stable Diffusion 1.x have no `scaling_factor`.
+        """
+        found = self.config(part)
+        return {**_defaults(str(found.get("_class_name", ""))), **found}
 
     def denoiser(self, dtype: DtypeName = "float32") -> nn.Module:
         """The part that is trained, alone. CheckpointError where its weights are damaged or incomplete."""
@@ -215,6 +224,19 @@ def _checked(folder: Path) -> Path:
     if "config.json" in names:
         hint = hint or " It looks like one part of a pipeline; give the folder above it."
     raise ConfigError(f"{folder} holds no {INDEX}, so it is no pipeline (found: {', '.join(names[:8]) or 'nothing'}).{hint}")
+
+
+@lru_cache(maxsize=32)
+def _defaults(kind: str) -> Mapping[str, Any]:
+    """What the parameters of a class of diffusers are unless they are given; nothing for a class that it does not have."""
+    import diffusers
+
+    with quiet():
+        found: Any = getattr(diffusers, kind, None) if kind else None
+    if not isinstance(found, type):
+        return {}
+    parameters = inspect.signature(found).parameters.values()
+    return {one.name: one.default for one in parameters if one.default is not one.empty}
 
 
 def _json(file: Path) -> Mapping[str, Any]:

@@ -87,8 +87,8 @@ class DiffusionModality(Modality):
                 with all faults of the last kind.
         """
         where, family = self.location, self.location.family
-        vae = where.config("vae")
-        faults = [Fault("modality.model", message) for message in family.faults(where.config(family.denoiser), vae)]
+        vae = where.settings("vae")
+        faults = [Fault("modality.model", message) for message in family.faults(where.settings(family.denoiser), vae)]
         try:
             where.process  # noqa: B018
         except ConfigError as error:

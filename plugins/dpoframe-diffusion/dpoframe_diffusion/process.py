@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ _BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "tra
 
 # Schedulers of other processes, by parts of their names: some of them too say that the model predicts epsilon.
 _FOREIGN = ("EDM", "FlowMatch", "ScoreSde", "KarrasVe", "CMStochastic")
+
+_CORRECT = "Correct scheduler_config.json, or copy it again from where the pipeline came from."
 
 
 class Process(ABC):
@@ -66,10 +69,9 @@ class Ddpm(Process):
             config: What `scheduler_config.json` holds.
 
         Raises:
-            ConfigError: its `prediction_type` is none of `PREDICTIONS`, or it is the scheduler of another process.
+            ConfigError: its `prediction_type` is none of `PREDICTIONS`, it is the scheduler of another process, or its
+                schedule of noise is none.
         """
-        from diffusers import DDPMScheduler
-
         name = str(config.get("_class_name", ""))
         if any(part in name for part in _FOREIGN):
             raise ConfigError(
@@ -82,9 +84,7 @@ class Ddpm(Process):
                 f"The scheduler {name} has prediction_type {prediction!r}; this pipeline can be trained "
                 f"for {', '.join(PREDICTIONS)}. Take a pipeline of one of these, or correct scheduler_config.json."
             )
-        kind: Any = DDPMScheduler
-        scheduler = kind(**{name: config[name] for name in _BETAS if name in config})
-        return cls(scheduler.alphas_cumprod, prediction)
+        return cls(_schedule({name: config[name] for name in _BETAS if name in config}), prediction)
 
     def draw(self, generator: torch.Generator, section: TimestepSection) -> Tensor:
         """The number of a step."""
@@ -115,6 +115,21 @@ class Ddpm(Process):
         return kept.sqrt(), (1 - kept).sqrt()
 
 
+def _schedule(betas: Mapping[str, Any]) -> Tensor:
+    """The `alphas_cumprod` (T,) of what a scheduler's config says of its noise; ConfigError where that makes none."""
+    from diffusers import DDPMScheduler
+
+    kind: Any = DDPMScheduler
+    told = ", ".join(f"{name} {value!r}"[:80] for name, value in betas.items() if value is not None)
+    try:
+        kept: Tensor = kind(**betas).alphas_cumprod
+    except Exception as error:  # the library raises what the arithmetic does
+        raise ConfigError(f"The pipeline's scheduler makes no schedule of noise of {told} ({error}). {_CORRECT}") from error
+    if not (len(kept) and bool(((kept >= 0) & (kept <= 1)).all())):
+        raise ConfigError(f"The pipeline's scheduler makes no schedule of noise of {told}. {_CORRECT}")
+    return kept
+
+
 @dataclass(frozen=True)
 class Flow(Process):
     """Rectified flow (Liu et al. 2022, arXiv 2209.03003): x_s = (1 - s) x_0 + s e, and the target is e - x_0.
@@ -138,7 +153,7 @@ class Flow(Process):
             config: What `scheduler_config.json` holds.
 
         Raises:
-            ConfigError: it is the scheduler of another process.
+            ConfigError: it is the scheduler of another process, or its shift is none.
         """
         name = str(config.get("_class_name", ""))
         if "FlowMatch" not in name:
@@ -146,7 +161,12 @@ class Flow(Process):
                 f"The pipeline's scheduler is {name or 'unknown'}; a flow matching model needs one such as "
                 "FlowMatchEulerDiscreteScheduler. Correct scheduler_config.json, or take another pipeline."
             )
-        return cls(1.0 if config.get("use_dynamic_shifting") else float(config.get("shift") or 1.0))
+        shift = config.get("shift")
+        if config.get("use_dynamic_shifting") or shift is None:
+            return cls()
+        if isinstance(shift, bool) or not isinstance(shift, int | float) or not 0 < shift < math.inf:
+            raise ConfigError(f"The pipeline's scheduler has shift {shift!r}, expected a number above 0. {_CORRECT}")
+        return cls(float(shift))
 
     def draw(self, generator: torch.Generator, section: TimestepSection) -> Tensor:
         """A time s; `section` speaks of it before the shift."""

@@ -240,6 +240,9 @@ def _changed(folder, target, **files: dict[str, Any]):
         ({"unet__config": {"in_channels": 9}}, "takes 9 channels and its VAE makes 4"),
         ({"unet__config": {"out_channels": 8}}, "learned variance"),
         ({"unet__config": {"in_channels": 9}, "scheduler__scheduler_config": {"prediction_type": "x"}}, "(?s)9 channels.*'x'"),
+        ({"unet__config": {"addition_embed_type": "text_time"}}, "addition_embed_type text_time.*another model"),
+        ({"unet__config": {"class_embed_type": "timestep"}}, "class_embed_type timestep"),
+        ({"scheduler__scheduler_config": {"beta_schedule": "exp"}}, "no schedule of noise of .*'exp'"),
     ],
 )
 def test_pipelines_that_cannot_be_aligned_are_refused(sd, tmp_path, files, said):
@@ -248,6 +251,25 @@ def test_pipelines_that_cannot_be_aligned_are_refused(sd, tmp_path, files, said)
     for do in (modality.require, modality.build, lambda: modality.prepare([])):
         with pytest.raises(ConfigError, match=said):
             do()
+
+
+def test_what_an_old_config_leaves_out_is_its_classes_default(sd, tmp_path, examples):
+    """A VAE without `scaling_factor` in its config, as that of Stable Diffusion 1.5, has latents of the scale in diffusers."""
+    from diffusers import AutoencoderKL
+
+    old = _changed(sd, tmp_path / "old")
+    config = json.loads((old / "vae" / "config.json").read_text())
+    del config["scaling_factor"]
+    (old / "vae" / "config.json").write_text(json.dumps(config))
+    meant = AutoencoderKL.from_pretrained(old, subfolder="vae").config.scaling_factor
+    assert meant == 0.18215
+    told = _changed(sd, tmp_path / "told", vae__config={"scaling_factor": meant})
+    found, wanted = (
+        DiffusionModality(model=str(folder), framing=SMALL).collate(examples()).groups[0].noisy for folder in (old, told)
+    )
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+    modality = DiffusionModality(model=str(sd), framing=SMALL)
+    assert not torch.allclose(found, modality.collate(examples()).groups[0].noisy, atol=0.01), "the scale tells nothing here"
 
 
 def test_sizes_that_the_model_cannot_take_are_refused(sd):

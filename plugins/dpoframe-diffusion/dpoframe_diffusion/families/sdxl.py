@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dpoframe_diffusion.families.base import Family
 from dpoframe_diffusion.families.stable_diffusion import StableDiffusion
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class StableDiffusionXL(StableDiffusion):
 
     def faults(self, denoiser: Mapping[str, Any], vae: Mapping[str, Any]) -> list[str]:
         """What in the parts' configs keeps the pipeline from being trained."""
-        added = denoiser.get("addition_embed_type")
+        found, added = Family.faults(self, denoiser, vae), denoiser.get("addition_embed_type")
         if added != "text_time":
-            return [*super().faults(denoiser, vae), f"Its unet has addition_embed_type {added}; SDXL's is text_time."]
-        return super().faults(denoiser, vae)
+            found.append(f"Its unet has addition_embed_type {added}; SDXL's is text_time.")
+        return found

@@ -36,3 +36,11 @@ class StableDiffusion(Family):
         """(n, C, h, w); `sizes` is not looked at."""
         found: Tensor = denoiser(noisy, time, encoder_hidden_states=conditions["prompt_embeds"], return_dict=False)[0]
         return found
+
+    def faults(self, denoiser: Mapping[str, Any], vae: Mapping[str, Any]) -> list[str]:
+        """What in the parts' configs keeps the pipeline from being trained: here a UNet that wants more than a prompt."""
+        found = super().faults(denoiser, vae)
+        for name in ("addition_embed_type", "class_embed_type"):
+            if kind := denoiser.get(name):
+                found.append(f"Its unet has {name} {kind}, which this kind of pipeline does not give it: it is of another model.")
+        return found
