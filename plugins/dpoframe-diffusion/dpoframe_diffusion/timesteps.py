@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 if TYPE_CHECKING:
     import torch
 
+_FARTHEST = 30.0
+"""Standard deviations from the mean beyond which next to nothing of a normal distribution lies, and float64 ends."""
+
 
 @dataclass(frozen=True)
 class TimestepSection:
@@ -41,7 +44,20 @@ class TimestepSection:
             (not math.isfinite(self.mean), f"mean is {self.mean}; it must be a finite number."),
             (not 0 < self.std < math.inf, f"std is {self.std}; it must be above 0 and finite."),
         ]
-        return [f"timesteps.{message}" for wrong, message in rules if wrong]
+        found = [f"timesteps.{message}" for wrong, message in rules if wrong]
+        if not found and self.distribution == "logit_normal" and self._distance() > _FARTHEST:
+            found = [
+                f"timesteps.low and high, {self.low} and {self.high}, hold next to nothing of a logit-normal distribution of "
+                f"mean {self.mean} and std {self.std}; widen them, or move the mean."
+            ]
+        return found
+
+    def _distance(self) -> float:
+        """How many standard deviations the mean lies outside of what is drawn from."""
+        low, high = (
+            math.log(end / (1 - end)) if 0 < end < 1 else math.copysign(math.inf, end - 0.5) for end in (self.low, self.high)
+        )
+        return max(low - self.mean, self.mean - high, 0.0) / self.std
 
     def draw(self, generator: torch.Generator) -> float:
         """One place from `low` to below `high`; takes a single number from the generator."""
@@ -52,7 +68,11 @@ class TimestepSection:
             place = self.low + (self.high - self.low) * share
         else:
             # The inverse of the distribution function, within the part of it that lies between low and high.
-            ends = torch.special.ndtr((torch.tensor([self.low, self.high], dtype=torch.float64).logit() - self.mean) / self.std)
-            place = (self.mean + self.std * torch.special.ndtri(ends[0] + (ends[1] - ends[0]) * share)).sigmoid()
+            ends = (torch.tensor([self.low, self.high], dtype=torch.float64).logit() - self.mean) / self.std
+            # Above the mean from the other side: close to 1 a float64 cannot tell the values of the function apart.
+            side = -1 if ends[0] > 0 else 1
+            # By erfc, which is exact far out, where torch's ndtr is 0.
+            first, last = torch.special.erfc(-side * ends / math.sqrt(2)) / 2
+            place = (self.mean + self.std * side * torch.special.ndtri(first + (last - first) * share)).sigmoid()
         # Rounding must not carry it over the ends: the last index of a noise schedule is below 1.
         return min(max(float(place), self.low), math.nextafter(self.high, 0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -106,6 +108,22 @@ def test_schedulers_of_other_processes_are_refused(name):
         Ddpm.from_scheduler({**SD, "_class_name": name, "prediction_type": "epsilon"})
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"beta_schedule": "exp"}, {"num_train_timesteps": 0}, {"beta_start": "x"}, {"trained_betas": [0.1, 2.5]}]
+)
+def test_what_makes_no_schedule_is_told(wrong):
+    """A schedule that diffusers has not, or that is none, is an error that shows it and names the file."""
+    with pytest.raises(ConfigError, match=rf"{next(iter(wrong))} .*scheduler_config\.json"):
+        Ddpm.from_scheduler({**SD, **wrong})
+
+
+@pytest.mark.parametrize("shift", [0, -1.0, "3", True, float("nan")])
+def test_a_shift_that_is_none_is_told(shift):
+    """So is a flow's shift that is no number above 0."""
+    with pytest.raises(ConfigError, match=r"has shift .*above 0"):
+        Flow.from_scheduler({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": shift})
+
+
 def test_a_flow_needs_its_scheduler():
     """The scheduler of another process is refused, and named."""
     with pytest.raises(ConfigError, match="PNDMScheduler"):
@@ -129,6 +147,9 @@ def test_uniform_places_are_uniform(section):
         TimestepSection("logit_normal"),
         TimestepSection("logit_normal", mean=-0.6, std=0.5),
         TimestepSection("logit_normal", low=0.3, high=0.8, mean=1.0, std=2.0),
+        # Far above and far below the mean, where the distribution function is 1 or 0 but for its last digits.
+        TimestepSection("logit_normal", low=0.8, std=0.1),
+        TimestepSection("logit_normal", high=0.2, std=0.1),
     ],
 )
 def test_logit_normal_places_follow_scipy(section):
@@ -155,6 +176,17 @@ def test_all_faults_of_the_section_are_told():
     """Every value that cannot be is named."""
     assert len(TimestepSection(low=0.5, high=0.5, mean=float("nan"), std=0.0).faults()) == 3
     assert not TimestepSection().faults()
+
+
+def test_a_part_with_nothing_in_it_is_told():
+    """Bounds so far from the mean that no number tells their places apart are refused, not drawn at one end."""
+    for section in (
+        TimestepSection("logit_normal", low=0.5, mean=-20.0, std=0.1),
+        TimestepSection("logit_normal", high=0.1, std=0.05),
+    ):
+        assert "hold next to nothing" in section.faults()[0]
+        assert not dataclasses.replace(section, distribution="uniform").faults()
+    assert not TimestepSection("logit_normal", low=0.8, std=0.1).faults()
 
 
 def test_draws_follow_from_the_seed_alone():
