@@ -9,8 +9,8 @@ from dpoframe import DataError, Example, Media
 from dpoframe_diffusion.batch import ImageBatch, Noised, gather
 from dpoframe_diffusion.captions import caption
 from dpoframe_diffusion.draws import draw
-from dpoframe_diffusion.framing import Frame, FramingSection, frames, weights
-from dpoframe_diffusion.images import header, opened_mask
+from dpoframe_diffusion.framing import Frame, FramingSection, frames, require_shape, weights
+from dpoframe_diffusion.images import header, named, opened_mask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,13 +47,23 @@ def collate(
 
 
 def prepare(examples: Iterable[Example], encodings: Encodings, framing: FramingSection) -> None:
-    """Encodes what a run will need and is not kept yet. The two of a pair must follow each other."""
+    """Encodes what a run will need and is not kept yet. The two of a pair must follow each other.
+
+    Raises:
+        DataError: as for `collate`, so that a run does not end at a later step for a picture or a mask.
+    """
     captions: dict[str, None] = {}
+    masks: set[tuple[str, str]] = set()
 
     def pictures() -> Iterator[tuple[Media, Frame]]:
         for part in _parts(examples):
             captions.update(dict.fromkeys(caption(example) for example in part))
-            yield from zip(map(picture, part), frames(part, framing), strict=True)
+            for example, frame in zip(part, frames(part, framing), strict=True):
+                media = picture(example)
+                if media.mask is not None and (known := (media.mask.digest(), frame.key)) not in masks:
+                    masks.add(known)
+                    _weight(example, frame, (1, 1))
+                yield media, frame
 
     # Captions are read when all pictures were: they are met on the way.
     encodings.prepare(captions, pictures())
@@ -71,9 +81,10 @@ def check(example: Example, framing: FramingSection) -> None:
     """Looks at the caption and at the headers of picture and mask. DataError where one cannot be used."""
     caption(example)
     media = picture(example)
-    frames([example], framing)
+    (frame,) = frames([example], framing)
     if media.mask is not None:
-        header(media.mask)
+        found = header(media.mask)
+        require_shape((found.width, found.height), frame)
 
 
 def _parts(examples: Iterable[Example]) -> Iterator[list[Example]]:
@@ -95,6 +106,17 @@ def _noised(example: Example, frame: Frame, moments: tuple[Tensor, Tensor], wher
     latent = where.family.scale((mean + std * drawn.posterior)[None], where.settings("vae"))
     mixed = latent, drawn.noise[None], drawn.time[None]
     noisy, target = where.process.noisy(*mixed)[0], where.process.target(*mixed)[0]
-    mask, size = picture(example).mask, (mean.shape[-2], mean.shape[-1])
-    weight = None if mask is None else weights(opened_mask(mask), frame, size)
+    weight = _weight(example, frame, (mean.shape[-2], mean.shape[-1]))
     return Noised(caption(example), noisy, target, drawn.time, frame.time_ids, weight)
+
+
+def _weight(example: Example, frame: Frame, size: tuple[int, int]) -> Tensor | None:
+    """What the places of the latent count by the example's mask; None where it has none. DataError names pair and mask."""
+    mask = picture(example).mask
+    if mask is None:
+        return None
+    grey = opened_mask(mask)
+    try:
+        return weights(grey, frame, size)
+    except DataError as error:
+        raise DataError(f"The mask of pair {example.pair_id} ({named(mask)}) cannot be used. {error}") from error

@@ -230,9 +230,7 @@ def weights(mask: Image.Image, frame: Frame, latent_size: tuple[int, int]) -> Te
     import torch
     from PIL import Image
 
-    if not same_shape(mask.size, frame.original):
-        (width, height), (across, down) = mask.size, frame.original
-        raise DataError(f"The mask has {width} x {height} pixels, its picture {across} x {down}: they must be of one shape.")
+    require_shape(mask.size, frame)
     # In floats: 8 bits would round away faint weights.
     grey = mask.convert("L").convert("F")
     part = grey.resize(latent_size[::-1], Image.Resampling.BOX, _scaled(frame.box, mask.size))
@@ -242,6 +240,13 @@ def weights(mask: Image.Image, frame: Frame, latent_size: tuple[int, int]) -> Te
     if not values.sum() > 0:
         raise DataError("The mask is black wherever the model looks, so nothing of the picture counts. Correct the mask.")
     return values / values.mean()
+
+
+def require_shape(mask: tuple[int, int], frame: Frame) -> None:
+    """DataError where a mask of that size (width, height) is no scaled copy of the frame's picture."""
+    if not same_shape(mask, frame.original):
+        (width, height), (across, down) = mask, frame.original
+        raise DataError(f"The mask has {width} x {height} pixels, its picture {across} x {down}: they must be of one shape.")
 
 
 def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:

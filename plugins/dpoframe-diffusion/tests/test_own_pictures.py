@@ -112,16 +112,17 @@ class TestFolders:
         assert [pair.prompt for pair in pairs] == ["one", "two"]
 
     def test_masks(self, folder) -> None:
-        """A mask of the same name goes with both pictures; one of another shape refuses the pair."""
+        """A mask of the same name goes with both pictures; one of another shape, or black all over, refuses the pair."""
         (folder / "masks").mkdir()
         Image.new("L", (12, 8), 200).save(folder / "masks" / "dog.png")
         pairs, _ = split(image_folders(folder))
         assert [getattr(pair.chosen, "mask", None) is not None for pair in pairs] == [False, True]
         assert isinstance(pairs[1].rejected, Media)
         assert pairs[1].rejected.mask == Media("image", path=folder / "masks" / "dog.png")
-        Image.new("L", (8, 12), 200).save(folder / "masks" / "dog.png")
-        _, refused = split(image_folders(folder))
-        assert codes(refused) == [(2, "media-missing"), (3, "wrong-type")]
+        for size, grey, code in (((8, 12), 200, "wrong-type"), ((12, 8), 0, "unsuited")):
+            Image.new("L", size, grey).save(folder / "masks" / "dog.png")
+            _, refused = split(image_folders(folder))
+            assert codes(refused) == [(2, "media-missing"), (3, code)]
 
     def test_numbers_are_no_captions(self, tmp_path) -> None:
         """A name of digits alone is no caption."""

@@ -14,7 +14,7 @@ from dpoframe_diffusion.framing import FramingSection
 from dpoframe_diffusion.modality import DiffusionModality
 from torch.nn.functional import logsigmoid
 
-from dpoframe import DataError, Example, PairScores, generator, losses, seed_of
+from dpoframe import DataError, Example, Media, PairScores, generator, losses, seed_of
 
 SMALL = FramingSection(resolution=16)
 BETA = 5000.0
@@ -278,6 +278,22 @@ def test_a_mask_on_the_response_is_read(sd, picture):
         (alone,) = modality.score(modality.build(), modality.collate(two[1:])).value.tolist()
     assert first != second
     assert second == pytest.approx(alone, rel=1e-6)
+
+
+def test_a_mask_that_cannot_be_used_is_told_before_training(sd, picture, tmp_path):
+    """`prepare` and `collate` name pair and file of a mask that is black where the model looks; `measure` knows its shape."""
+    import numpy as np
+
+    file = tmp_path / "black.png"
+    file.write_bytes(_png(np.zeros((16, 16, 3))).data or b"")
+    modality = _modality(sd)
+    black = Example("a disc", dataclasses.replace(picture(0, True), mask=Media("image", path=file)), 5, "pair7")
+    for do in (modality.prepare, modality.collate):
+        with pytest.raises(DataError, match=r"pair7 \(.*black\.png\).*black wherever"):
+            do([black])
+    other = dataclasses.replace(black, response=dataclasses.replace(picture(0, True), mask=_png(np.ones((16, 8, 3)))))
+    with pytest.raises(DataError, match="8 x 16 pixels, its picture 16 x 16"):
+        modality.measure(other)
 
 
 def test_residuals_explain_the_score(sd, examples):

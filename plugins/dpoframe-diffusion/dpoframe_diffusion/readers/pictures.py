@@ -15,7 +15,7 @@ from typing import Any
 
 from dpoframe import MachineError, Media, RawRow
 from dpoframe_diffusion.framing import same_shape
-from dpoframe_diffusion.images import Header, PictureError, check, header
+from dpoframe_diffusion.images import Header, PictureError, check, header, opened_mask
 from dpoframe_diffusion.readers.rows import Paths, RowFault
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(//|\w+/)")
@@ -64,6 +64,8 @@ class Pictures:
                 f"The mask of {what} has {size.width} x {size.height} pixels, the picture {head.width} x {head.height}: "
                 "they must be of one shape.",
             )
+        if self.full_check:
+            _require_light(covering, what)
         return replace(found, mask=covering)
 
     def _found(self, row: RawRow, value: Any, what: str) -> Media:
@@ -133,6 +135,16 @@ class Pictures:
             with _whole(path) as temporary:
                 temporary.write_bytes(media.data or b"")
         return Media("image", path=path)
+
+
+def _require_light(mask: Media, what: str) -> None:
+    """RowFault where a mask is black all over."""
+    try:
+        black = opened_mask(mask).getbbox() is None
+    except PictureError as error:
+        raise RowFault(error.code, f"mask of {what}: {error}") from error
+    if black:
+        raise RowFault("unsuited", f"The mask of {what} is black all over, so that nothing of the picture would count.")
 
 
 def _inline(address: str, what: str) -> bytes:
