@@ -59,12 +59,15 @@ def check(media: Media) -> Header:
     Much cheaper than decoding: of a PNG only the checksums are looked at, a JPEG is unpacked at an eighth of its size.
 
     Raises:
-        PictureError: as for `header`; `media-damaged` for truncated data.
+        PictureError: as for `header`; `media-damaged` for truncated data; `unsuited` for values of an unknown range.
     """
     with _picture(media) as image:
         found = _header(image)
+        grey = image.mode.startswith(("I", "F"))
         _read_through(image)
-        return found
+    if grey:
+        opened(media)  # whether its values are of a known range is seen in the pixels alone, and such pictures are few
+    return found
 
 
 def opened(media: Media) -> Image.Image:
@@ -77,7 +80,7 @@ def opened(media: Media) -> Image.Image:
         PictureError: as for `header`; `media-damaged` for truncated data; `unsuited` for values of an unknown range.
     """
     with _picture(media) as image:
-        return _upright(image, "white")
+        return _upright(image, "white", named(media))
 
 
 def opened_mask(media: Media) -> Image.Image:
@@ -87,7 +90,7 @@ def opened_mask(media: Media) -> Image.Image:
         PictureError: as for `opened`.
     """
     with _picture(media) as image:
-        return _upright(image, "black").convert("L")
+        return _upright(image, "black", named(media)).convert("L")
 
 
 @contextlib.contextmanager
@@ -178,13 +181,13 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _upright(image: Image.Image, background: str) -> Image.Image:
+def _upright(image: Image.Image, background: str, name: str) -> Image.Image:
     """Decodes, resolves and turns a picture: mode RGB, transparency over `background`."""
     from PIL import Image
 
     turn = _orientation(image)
     image.load()
-    flat = _flat(_eight_bits(image) if image.mode.startswith(("I", "F")) else image, background)
+    flat = _flat(_eight_bits(image, name) if image.mode.startswith(("I", "F")) else image, background)
     turns = Image.Transpose
     turned = {
         2: turns.FLIP_LEFT_RIGHT,
@@ -207,7 +210,7 @@ def _flat(image: Image.Image, background: str) -> Image.Image:
     return Image.alpha_composite(behind, image.convert("RGBA")).convert("RGB")
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def _eight_bits(image: Image.Image, name: str) -> Image.Image:
     """Grey of 16 bits or of floats in [0, 1] as mode L. Pillow's own conversion clips at 255."""
     import numpy as np
     from PIL import Image
@@ -218,7 +221,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if not (low >= 0 and high <= top):
         raise PictureError(
             "unsuited",
-            f"A grey picture of mode {image.mode} has values from {low:g} to {high:g}, expected 0 to {top}. Save it with 8 bits.",
+            f"{name} is grey of mode {image.mode} with values from {low:g} to {high:g}, expected 0 to {top}. Save it with 8 bits.",
         )
     return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
 

@@ -135,6 +135,11 @@ def test_floats() -> None:
     with pytest.raises(PictureError, match=r"from 0 to 300.5, expected 0 to 1") as caught:
         opened(bad)
     assert caught.value.code == "unsuited"
+    assert bad.digest()[:8] in str(caught.value), "the message says which picture it is"
+    with pytest.raises(PictureError, match=r"from 0 to 300.5") as caught:
+        check(bad)
+    assert caught.value.code == "unsuited"
+    assert check(media).width == 3
 
 
 def test_cmyk() -> None:
