@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,46 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dpoframe import generator, seed_of
+from dpoframe_diffusion.example.base_settings import BaseSettings, Progress
 from dpoframe_diffusion.example.digits import Digit, caption, digits
-from dpoframe_diffusion.example.networks import Sizes, untrained
+from dpoframe_diffusion.example.networks import untrained
 from dpoframe_diffusion.quiet import quiet
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
-
-Progress: TypeAlias = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class BaseSettings:
-    """How the base is trained. Another value makes another base, kept beside this one.
-
-    Attributes:
-        seed: Weights, order of the pictures and noise follow from it.
-        threads: Threads of torch. Layers this small gain nothing from a second one; and sums depend on it in their last digits, so
-            it is part of what makes the base.
-        batch: Pictures a step.
-        autoencoder_steps: Steps of the autoencoder.
-        autoencoder_lr: Its highest learning rate.
-        kl: Weight of the latents' divergence from a normal distribution.
-        denoiser_steps: Steps of text encoder and UNet together.
-        denoiser_lr: Their highest learning rate.
-        unconditional: Share of pictures whose caption is left empty, for guidance.
-        averaging: Share of the averaged weights that a step keeps; the base gets the averaged ones.
-        sizes: Widths of the networks.
-    """
-
-    seed: int = 0
-    threads: int = 1
-    batch: int = 64
-    autoencoder_steps: int = 150
-    autoencoder_lr: float = 4e-3
-    kl: float = 1e-3
-    denoiser_steps: int = 700
-    denoiser_lr: float = 2e-3
-    unconditional: float = 0.1
-    averaging: float = 0.99
-    sizes: Sizes = field(default_factory=Sizes)
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from dpoframe_diffusion.example.digits import digits
 
 if TYPE_CHECKING:
-    from dpoframe_diffusion.example.base_training import BaseSettings, Progress
+    from dpoframe_diffusion.example.base_settings import BaseSettings, Progress
 
-CODE = ("digits.py", "vocabulary.py", "networks.py", "base_training.py")
+CODE = ("digits.py", "vocabulary.py", "networks.py", "base_settings.py", "base_training.py")
 RECORD = "made.json"
 """How the base was made, beside model_index.json."""
 

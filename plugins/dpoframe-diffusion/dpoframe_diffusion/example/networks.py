@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from dpoframe_diffusion.example.base_settings import Sizes
 from dpoframe_diffusion.example.digits import SIDE
 from dpoframe_diffusion.example.vocabulary import LENGTH, tokenizer_for
 
@@ -19,19 +19,6 @@ WIDTH = 64
 
 LATENT = (4, 8, 8)
 """Channels, height and width of a picture's latent."""
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How wide the networks are.
-
-    Attributes:
-        autoencoder: Channels at each level, from the picture inwards; each level but the last halves the edge.
-        denoiser: Channels at each level of the UNet.
-    """
-
-    autoencoder: tuple[int, ...] = (16, 32, 32)
-    denoiser: tuple[int, ...] = (32, 64)
 
 
 def untrained(captions: Sequence[str], sizes: Sizes) -> StableDiffusionPipeline:

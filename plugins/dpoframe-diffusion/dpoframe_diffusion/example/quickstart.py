@@ -67,7 +67,7 @@ def run(out: Path) -> int:
 
 def ready_base() -> dict[str, Any]:
     """Where the base lies and how it was made, told to the user; trained first where it is not there."""
-    from dpoframe_diffusion.example.base_training import BaseSettings
+    from dpoframe_diffusion.example.base_settings import BaseSettings
     from dpoframe_diffusion.example.kept_base import base, place
 
     settings = BaseSettings()
@@ -83,8 +83,21 @@ def ready_base() -> dict[str, Any]:
 def called(*words: str) -> Ended:
     """Runs one command of dpoframe; what it says goes to stderr as it comes."""
     say(f"$ dpoframe {shlex.join(words)}")
-    done = subprocess.run([sys.executable, "-m", "dpoframe", *words, "--json"], stdout=subprocess.PIPE, text=True, check=False)
-    return Ended(done.returncode, json.loads(done.stdout) if done.stdout.strip() else {})
+    with subprocess.Popen([sys.executable, "-m", "dpoframe", *words, "--json"], stdout=subprocess.PIPE, text=True) as child:
+        said = answer(child)
+    return Ended(child.returncode, json.loads(said) if said.strip() else {})
+
+
+def answer(child: subprocess.Popen[str]) -> str:
+    """What a command writes to its stdout until it ends. An interruption is passed on once the command has ended by itself."""
+    try:
+        return child.communicate()[0]
+    except KeyboardInterrupt as stopped:
+        # Ctrl-C reaches the command as well, and it finishes its step and saves; other signals reached this process alone.
+        if (number := getattr(stopped, "number", None)) is not None:
+            child.send_signal(number)
+        child.communicate()
+        raise
 
 
 def failed(ended: Ended) -> int:

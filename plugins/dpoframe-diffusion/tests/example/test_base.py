@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dpoframe_diffusion.example.base_training import BaseSettings, train_base
+from dpoframe_diffusion.example.base_settings import BaseSettings, Sizes
+from dpoframe_diffusion.example.base_training import train_base
 from dpoframe_diffusion.example.digits import SIDE, WORDS, caption
 from dpoframe_diffusion.example.kept_base import base, place
-from dpoframe_diffusion.example.networks import Sizes
 from dpoframe_diffusion.example.vocabulary import LENGTH, tokenizer_for
 
 QUICK = BaseSettings(

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import signal
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +20,7 @@ from dpoframe_diffusion.example.grid import GAP, HEAD, SHOWN, ZOOM, grid
 from dpoframe_diffusion.example.told import table
 
 from dpoframe.cli import main
+from dpoframe.cli.termination import terminable
 from dpoframe.config import load_recipe
 from dpoframe.harness import load_suite
 
@@ -55,6 +61,23 @@ def test_failure_of_a_step_is_passed_on(capfd: pytest.CaptureFixture[str], tmp_p
     assert "nowhere" in ended.document["error"]["message"]
     assert "nowhere" in capfd.readouterr().err
     assert quickstart.failed(ended) == 3
+
+
+def test_signal_reaches_the_running_command() -> None:
+    """SIGTERM to the verb alone is handed to the command that runs; the verb waits until that has saved, and ends then."""
+    code = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.3), sys.exit(5)))\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        with pytest.raises(KeyboardInterrupt), terminable():
+            quickstart.answer(child)
+        assert child.returncode == 5
 
 
 def test_table_shows_every_figure_with_its_interval() -> None:
