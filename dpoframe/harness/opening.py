@@ -92,8 +92,8 @@ class Opening:
             ConfigError: The generation settings are wrong.
             DataError: The prompts do not suit the model.
         """
-        if suite.prompts and suite.backend.kind == "modality":
-            self.modality.check_generation(suite.generation)
+        if suite.prompts:
+            suite.backend.draws(self.modality, suite.generation)
         kinds: dict[str, Content] = {}
         for request in suite.requests():
             kinds.setdefault(_roles(request.prompt), request.prompt)

@@ -279,3 +279,14 @@ def test_unknown_settings(server: Server, subject: Subject) -> None:
     with pytest.raises(ConfigError, match="Did you mean 'temperature'"):
         list(Endpoint(server.url, "m").answers(subject, asked(temperatur=1)))
     assert server.seen == []
+    with pytest.raises(ConfigError, match="Did you mean 'temperature'"):
+        Vllm().draws(subject.modality, {"temperatur": 1})
+
+
+def test_whether_answers_are_drawn(server: Server, subject: Subject) -> None:
+    """A temperature makes answers differ, also one that stands among the endpoint's further keys; without one they are alike."""
+    for backend in (Vllm(), Endpoint(server.url, "m")):
+        assert [backend.draws(subject.modality, given) for given in ({}, {"temperature": 0.7}, {"do_sample": True})] == [
+            False, True, True,
+        ]  # fmt: skip
+    assert Endpoint(server.url, "m", extra={"temperature": 1.0}).draws(subject.modality, {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +13,7 @@ from dpoframe.types import Request, Sample
 
 if TYPE_CHECKING:
     from dpoframe.harness.subject import Subject
+    from dpoframe.modality import Modality
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,14 @@ class Backend(ABC):
     def probe(self) -> Available | Refused:
         """Whether it can run here; cheap, and before any weights are loaded."""
         return Available()
+
+    def draws(self, modality: Modality, settings: Mapping[str, Any]) -> bool:
+        """Whether answers with these generation settings are drawn at random; asked before any weights are read.
+
+        Raises:
+            ConfigError: a setting is wrong, or has no counterpart here.
+        """
+        return True
 
     @abstractmethod
     def answers(self, subject: Subject, requests: Sequence[Request]) -> Iterator[Sample]:
@@ -48,6 +57,10 @@ class Native(Backend):
     """The modality's own `generate` on the weights in memory: transformers, for text."""
 
     kind: ClassVar[str] = "modality"
+
+    def draws(self, modality: Modality, settings: Mapping[str, Any]) -> bool:
+        """What the modality says."""
+        return modality.check_generation(settings)
 
     def answers(self, subject: Subject, requests: Sequence[Request]) -> Iterator[Sample]:
         """What the subject answers."""

@@ -23,6 +23,7 @@ from dpoframe.types import Content, Media, Request, Sample, as_text
 
 if TYPE_CHECKING:
     from dpoframe.harness.subject import Subject
+    from dpoframe.modality import Modality
 
 _LARGEST_SEED = 2**31
 
@@ -77,6 +78,10 @@ class Endpoint(Backend):
         if reason := self.client.unreachable():
             return Refused(reason, "Start the server, or give another backend.url.")
         return Available()
+
+    def draws(self, modality: Modality, settings: Mapping[str, Any]) -> bool:
+        """Whether there is a temperature, in the settings or in `extra`."""
+        return bool({**translated(settings, "an endpoint"), **self.extra}["temperature"])
 
     def answers(self, subject: Subject, requests: Sequence[Request]) -> Iterator[Sample]:
         """One sample a request, as they come; what is not yet asked is dropped where one fails."""

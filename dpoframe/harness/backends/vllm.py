@@ -23,6 +23,7 @@ from dpoframe.types import Request, Sample
 
 if TYPE_CHECKING:
     from dpoframe.harness.subject import Subject
+    from dpoframe.modality import Modality
 
 INSTALL = 'pip install "dpoframe[vllm]"'
 
@@ -48,6 +49,10 @@ class Vllm(Backend):
         if importlib.util.find_spec("vllm") is None:
             return Refused("the package 'vllm' is not installed", f"Install it with: {INSTALL}")
         return Available()
+
+    def draws(self, modality: Modality, settings: Mapping[str, Any]) -> bool:
+        """Whether there is a temperature."""
+        return bool(translated(settings, "vLLM")["temperature"] > 0)
 
     def answers(self, subject: Subject, requests: Sequence[Request]) -> Iterator[Sample]:
         """One sample a request. Each has its request's seed, so a sample does not depend on its neighbours."""

@@ -98,7 +98,7 @@ def prepared(wanted: Sampling, changes: Sequence[str], plugins: PluginHost, *, a
         suite = _with_right_answers(suite, wanted, alone)
     found = find(wanted.model, own, plugins)
     found.require(suite)
-    if suite.samples > 1 and suite.backend.kind == "modality" and not found.modality.check_generation(suite.generation):
+    if suite.samples > 1 and not suite.backend.draws(found.modality, suite.generation):
         raise ConfigError(
             f"{suite.samples} answers a prompt are wanted, and these generation settings give the same one each time. "
             "Say --set generation.temperature=0.8, or --samples 1."
