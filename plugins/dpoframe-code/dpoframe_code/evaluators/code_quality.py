@@ -71,8 +71,16 @@ class CodeQuality(Evaluator):
             if not there
         ]
         if not missing:
-            return Available()
+            return self._rules_hold()
         return Refused(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed", f"Install with: {_PIP}")
+
+    def _rules_hold(self) -> Available | Refused:
+        """Whether ruff knows the rules."""
+        try:
+            self.findings("")
+        except UnscoredError as error:
+            return Refused(str(error), "Name rules that `ruff rule --all` lists.")
+        return Available()
 
     def score(self, sample: Sample) -> Mapping[str, float] | None:
         """Both figures, None where the sample carries no problem or holds no program that is Python."""
@@ -106,7 +114,8 @@ class CodeQuality(Evaluator):
             done = subprocess.run([*command, "-"], input=_bytes(program), capture_output=True, timeout=_SECONDS, check=True)
             return len(json.loads(done.stdout))
         except subprocess.CalledProcessError as error:
-            raise UnscoredError(f"ruff failed: {error.stderr.decode('utf-8', 'replace').strip()[:300]}") from error
+            said = " ".join(error.stderr.decode("utf-8", "replace").split())
+            raise UnscoredError(f"ruff failed: {said[:300]}") from error
         except (OSError, ValueError, subprocess.TimeoutExpired) as error:
             raise UnscoredError(f"ruff gave no findings: {type(error).__name__}: {error}") from error
 
@@ -118,7 +127,7 @@ class CodeQuality(Evaluator):
 
 def complexity(program: str) -> dict[str, float]:
     """The largest cyclomatic complexity of a program's functions by name of the figure; none where it has no function."""
-    from radon.complexity import cc_visit_ast
+    from radon.complexity import cc_visit_ast  # type: ignore[import-untyped]
 
     tree = tree_of(program)
     try:

@@ -12,13 +12,14 @@ STOPS = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\n@", "\nassert ", "
 ENDS = ("<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end|>", "<file_sep>", "<EOT>", "</s>", "[DONE]")
 """What ends any answer: the tokens that models end with, where they were written out."""
 
+_THOUGHT = "</think>"
 _TRIES = 64
 
 
 def tidied(text: str) -> str:
-    """An answer with plain line ends, without marks of its beginning and end."""
+    """An answer with plain line ends, without marks of its beginning and end, and without what was only thought."""
     text = text[:LONGEST].replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
-    return cut(text, ENDS)
+    return cut(text.rpartition(_THOUGHT)[2], ENDS)
 
 
 def cut(text: str, stops: Sequence[str]) -> str:

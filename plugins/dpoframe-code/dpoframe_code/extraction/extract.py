@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import itertools
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from dpoframe_code.extraction.source import tree_of
 
 _STARTS = ("def ", "class ", "import ", "from ", "@", "async def ")
 _REGIONS = 8
+_BLOCKS = 32
 # A word or two of prose, such as "Sure", would also do as the body of a function.
 _CODE = re.compile(r"\breturn\b|\byield\b|\braise\b|[=(\[]")
 
@@ -73,7 +75,7 @@ def extract(text: str, name: str, starter: str = "", *, base: bool = False, stop
     text = tidied(text)
     if not text.strip():
         return Extracted("", Rule.NOTHING)
-    found = blocks(text)
+    found = blocks(text)[:_BLOCKS]
     rest = _continuation(text, starter, stops) if base or _CODE.search(text) else iter(())
     shown = [_fenced(found, starter, name), _open(text, starter, name)]
     orders = [rest, *shown] if base else [*shown, rest]
@@ -113,9 +115,16 @@ def _open(text: str, starter: str, name: str) -> Iterator[tuple[str, Rule]]:
     lines = textwrap.dedent(text).split("\n")
     starts = [number for number, line in enumerate(lines) if line.lstrip().startswith(_STARTS)][:_REGIONS]
     for start in starts:
-        code = longest_code(textwrap.dedent("\n".join(lines[start:])))
+        code = longest_code(_as_deep(lines[start:]))
         if (program := whole(starter, code, name)) is not None:
             yield program, Rule.REGION
+
+
+def _as_deep(lines: Sequence[str]) -> str:
+    """Lines up to the first that is indented less than the first one, without that indentation."""
+    indent = lines[0][: len(lines[0]) - len(lines[0].lstrip())]
+    inside = itertools.takewhile(lambda line: line.startswith(indent) or not line.strip(), lines)
+    return "\n".join(line.removeprefix(indent) for line in inside)
 
 
 def _last_resort(text: str, found: Sequence[Block], starter: str, *, base: bool, stops: Sequence[str]) -> Extracted:

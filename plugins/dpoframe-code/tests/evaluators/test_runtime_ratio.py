@@ -1,0 +1,61 @@
+"""The ratio of run times."""
+
+from __future__ import annotations
+
+import pytest
+from dpoframe_code.evaluators.example import EXAMPLES
+from dpoframe_code.evaluators.runtime_ratio import RuntimeRatio
+from dpoframe_code.problems import Problem
+from dpoframe_code.sandbox import Sandbox
+
+from dpoframe import Sample, Scored, UnscoredError
+from dpoframe.testing import EvaluatorContract
+
+SQUARES = "def total(n):\n    return sum(i * i for i in range(n))"
+PROBLEM = Problem("made/1", "total", "asserts", tests="assert total(20000) == 2666466670000", solution=SQUARES)
+
+
+class TestContract(EvaluatorContract):
+    """The evaluator keeps the contract."""
+
+    evaluator = RuntimeRatio(repeats=1)
+    samples = EXAMPLES
+
+
+def answer(code: str, problem: Problem = PROBLEM) -> Sample:
+    """An answer in chat."""
+    return Sample("a#0", [{"role": "user", "content": "?"}], f"```python\n{code}\n```", meta={"problem": problem.plain()})
+
+
+@pytest.mark.parametrize(
+    ("code", "low", "high"),
+    [
+        (f"{SQUARES}  # the same", 0.7, 1.4),
+        (SQUARES.replace("return", "for _ in range(3): sum(i * i for i in range(n))\n    return"), 2.8, 5.6),
+        ("def total(n):\n    return (n - 1) * n * (2 * n - 1) // 6", 0.0, 0.1),
+    ],
+)
+def test_ratios(sandbox: Sandbox, code: str, low: float, high: float) -> None:
+    """The same work takes the same time, four times the work four times as long, and a formula nearly none."""
+    found = RuntimeRatio(repeats=3).score(answer(code))
+    assert found is not None
+    assert low <= found["ratio"] <= high
+    assert 2 ** found["log2_ratio"] == pytest.approx(found["ratio"])
+
+
+def test_only_what_passes_is_timed(sandbox: Sandbox) -> None:
+    """A wrong program has no ratio, however fast it is."""
+    assert RuntimeRatio(repeats=1).score(answer("def total(n): return 0")) is None
+
+
+def test_tests_that_are_no_calls(sandbox: Sandbox) -> None:
+    """Where the tests are more than calls, nothing is timed, and it says why."""
+    problem = Problem("made/2", "total", "asserts", tests="for n in (1, 2): assert total(n) >= 0", solution=SQUARES)
+    with pytest.raises(UnscoredError, match="no plain calls"):
+        RuntimeRatio(repeats=1).score(answer(SQUARES, problem))
+
+
+def test_geometric_mean() -> None:
+    """Half and twice the time are as fast as the solution, taken together."""
+    scores = [Scored(str(number), "", {"log2_ratio": value}) for number, value in enumerate((-1.0, 1.0))]
+    assert RuntimeRatio().aggregate(scores) == {"geometric_mean": 1.0}
