@@ -174,7 +174,19 @@ def test_a_right_answer_may_be_the_chosen_one(build: Any) -> None:
     ]
     _, made, told, _ = build(rows, "Loops", "--mode", "failed", "--from-reference")
     assert sides(made) == [("one", "good", "aaa")]
-    assert (made[0]["chosen_source"], told["unmet"]) == ("reference", 2)
+    assert (made[0]["chosen_source"], told["unmet"], told["answers"], told["repeated"]) == ("reference", 2, 6, 0)
+
+
+def test_a_right_answer_that_a_model_gave_as_well_stays_the_chosen_one(build: Any) -> None:
+    """A row's answer is a candidate where one of the answers is the same, once, whether it comes in one row or in several."""
+    rows = [
+        {"prompt": "one", "responses": ["good", "aaa"], "reference": "good"},
+        {"prompt": "one", "response": "bbb", "reference": "good"},
+    ]
+    _, made, told, _ = build(rows, "Loops", "--mode", "failed", "--from-reference")
+    assert sides(made) == [("one", "good", "bbb"), ("one", "good", "aaa")]
+    assert {row["chosen_source"] for row in made} == {"reference"}
+    assert (told["answers"], told["repeated"]) == (3, 0)
 
 
 def test_answers_of_one_prompt_meet_from_several_files(build: Any, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class Gathered:
 
     Attributes:
         prompts: Digest of a prompt to the answers to it, in the order in which they were found; none of them twice.
-        rows: Answers found.
+        rows: Answers found, right ones that rows hold not among them.
         repeated: Answers that had occurred for their prompt.
         refused: Rows that hold none: how many, by the reason's code.
         first: The first of them in words.
@@ -59,11 +59,12 @@ class Gathered:
                 self.refused[one.code] += 1
                 self.first = self.first or f"{one.source}, row {one.row}: {one.reason}"
                 continue
-            self.rows += 1
+            self.rows += not one.is_reference
             prompt = content_digest(one.sample.prompt)
-            answer = content_digest(one.sample.prompt, one.sample.response)
+            # A right answer stays one, also where a model gave the same; it comes again with each of its row's answers.
+            answer = f"{one.is_reference} {content_digest(one.sample.prompt, one.sample.response)}"
             if answer in self._seen:
-                self.repeated += 1
+                self.repeated += not one.is_reference
                 continue
             self._seen.add(answer)
             self.prompts.setdefault(prompt, []).append(one)
