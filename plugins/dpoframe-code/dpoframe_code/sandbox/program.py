@@ -26,8 +26,10 @@ _CHUNK = 1 << 16
 _GRACE_SECONDS = 0.25
 _FINAL_SECONDS = 10.0
 # The kernel counts processor time for the limit by ticks, and tells of it exactly: the two differ.
-_CLOCK_SLACK = 0.25
-_BY_LIMIT = (-9, -24)  # SIGKILL and SIGXCPU, by number: this module is imported on systems without them, too
+_CLOCK_SHARE = 0.5
+# By number: this module is imported on systems without these signals, too.
+_SIGKILL, _SIGXCPU = 9, 24
+_BY_LIMIT = (-_SIGKILL, -_SIGXCPU)
 _SAID = {Status.RAISED, Status.LOAD_FAILED, Status.UNENCODABLE}
 
 
@@ -58,7 +60,8 @@ class Program:
         self._locked = False
         self._told: dict[str, Any] | None = None
         self._ended: EndedError | None = None
-        self._deadline = time.monotonic() + limits.wall
+        # Only while an answer is waited for does the clock run: a program is not to blame for the time between its calls.
+        self._left, self._deadline = limits.wall, 0.0
         self._wire, wire = socket.socketpair()
         self._status, status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._output, output = os.pipe()
@@ -94,11 +97,13 @@ class Program:
     def _exchange(self, request: dict[str, object]) -> Outcome:
         """Sends a request and waits for its reply."""
         begin = time.monotonic()
+        self._deadline = begin + self._left
         try:
             status, value, error = self._reply(request)
         except EndedError as ended:
             self._ended = ended
             status, value, error = ended.status, None, str(ended)
+        self._left = self._deadline - time.monotonic()
         return Outcome(status, self._tier, value, error, time.monotonic() - begin)
 
     def _reply(self, request: dict[str, object]) -> tuple[Status, Any, str]:
@@ -205,13 +210,21 @@ class Program:
         if told is None:
             self._kill()
             told = self._ending(_FINAL_SECONDS)
+            if told is not None and self._locked:
+                return EndedError(Status.DIED, "the program closed the wire")
         if told is None or "failed" in told:
             return EndedError(Status.INFRA_ERROR, "the locks: " + str((told or {}).get("failed", "the child does not end")))
-        code = told["ended"]
+        return self._ended_as(told["ended"], told["cpu"])
+
+    def _ended_as(self, code: int, cpu: float) -> EndedError:
+        """What an exit code means, after so many seconds of processor time."""
         if not self._locked:
             return EndedError(Status.INFRA_ERROR, f"the child ended before it was locked ({code})")
-        if code in _BY_LIMIT and told["cpu"] >= self._limits.cpu_seconds - _CLOCK_SLACK:
+        if code in _BY_LIMIT and cpu >= _CLOCK_SHARE * self._limits.cpu_seconds:
             return EndedError(Status.TIMEOUT, f"{self._limits.cpu_seconds} s of processor time ran out")
+        # No program can send itself this signal: it comes from a kernel without memory, or from somebody with a reason.
+        if code == -_SIGKILL:
+            return EndedError(Status.INFRA_ERROR, "killed from outside the sandbox; did the machine run out of memory?")
         return EndedError(Status.DIED, f"ended by signal {-code}" if code < 0 else f"the process left with code {code}")
 
     def _ending(self, seconds: float) -> dict[str, Any] | None:

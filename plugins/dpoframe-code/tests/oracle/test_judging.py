@@ -121,6 +121,14 @@ def check():
     assert Script(tests, "check", ["f"]).judge(sandbox, peeking).status == "passed"
 
 
+def test_a_program_does_not_pay_for_the_time_of_its_tests(sandbox: Sandbox) -> None:
+    """The clock of each of the two runs only while it is waited for: neither sleeps away the other's time."""
+    program = "import time\ndef f(x):\n    time.sleep(.3)\n    return x"
+    body = "import time\n    for x in range(3):\n        time.sleep(.3)\n        assert f(x) == x"
+    assert script(body).judge(sandbox, program, Limits(cpu_seconds=2, wall_seconds=1.5)).status == "passed"
+    assert script(body).judge(sandbox, program, Limits(cpu_seconds=2, wall_seconds=0.6)).status in {"timeout", "infra_error"}
+
+
 def test_humaneval_is_mostly_cases(problems: list[dict[str, Any]]) -> None:
     """Tests that only compare are run as cases; those with loops, helpers or conversions stay scripts, and none is lost."""
     kinds = Counter(type(humaneval_oracle(problem)).__name__ for problem in problems)

@@ -42,7 +42,7 @@ def attack(*bait):
     "uninterruptible_regex": ("import re\ndef attack(*bait): re.match('(a+)+$', 'a' * 60 + 'b')", {"timeout"}),
     "stdout_flood": ("def attack(*bait):\n    while True: sys.stdout.write('x' * 100000)", {"died", "timeout"}),
     "stderr_flood": ("def attack(*bait):\n    while True: os.write(2, b'x' * 100000)", {"died", "timeout"}),
-    "deep_recursion": ("def attack(*bait): return attack()", {"raised"}),
+    "deep_recursion": ("def deeper(): return deeper()\ndef attack(*bait): return deeper()", {"raised"}),
     "unbounded_recursion": (
         "sys.setrecursionlimit(1 << 30)\ndef attack(*bait): return repr(attack())",
         {"raised", "died", "timeout"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import shutil
@@ -267,9 +266,31 @@ def test_flags_for_writing_are_those_of_this_kernel() -> None:
     assert seccomp.write_flags(platform.machine()) == flags
 
 
+def test_namespaces_hold_by_themselves() -> None:
+    """Bubblewrap alone, without the other locks, shows nothing of the machine but the interpreter, read-only."""
+    namespaces()
+    hidden = ["/proc", "/tmp", "/home", "/root/.ssh", "/root/.bashrc", "/etc/passwd", "/bin/sh", "/usr/bin", "/sys", "/dev/shm"]
+    hidden += [str(ROOT / "README.md"), str(Path(__file__)), str(ROOT / "plugins" / "dpoframe-code" / "dpoframe_code" / "oracle")]
+    source = f"""
+import ctypes, os, socket
+assert [path for path in {hidden} if os.path.exists(path)] == []
+for path in ("/trace", "/dev/trace", os.path.dirname(os.__file__) + "/trace"):
+    try: open(path, "w")
+    except OSError: continue
+    raise AssertionError(path)
+assert sorted(name for _, name in socket.if_nameindex()) == ["lo"]
+assert os.getpid() < 10 and os.getuid() == 65534
+assert ctypes.CDLL(None).unshare(0x10000000) == -1
+print(sorted(os.environ))
+"""
+    made = launching.launch(Tier.NAMESPACES)
+    command = [*made.argv[: made.argv.index("--") + 1], str(launching.interpreter()), "-S", "-c", source]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=made.environment)
+    assert (done.stderr, done.stdout) == ("", f"{sorted(launching._ENVIRONMENT)}\n")
+
+
 def test_nothing_of_the_caller_reaches_bubblewrap() -> None:
     """Bubblewrap starts with an empty environment: its own can be read in the sandbox."""
     made = launching.launch(Tier.NAMESPACES)
     assert made.environment == {}
     assert {"--unshare-user", "--disable-userns", "--unshare-net", "--remount-ro"} <= set(made.argv)
-    assert ctypes.util.find_library("c") is not None

@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dpoframe_code.sandbox import Call, Limits, Sandbox, Status, Tier, run
+from dpoframe_code.sandbox import Call, Limits, Outcome, Sandbox, Status, Tier, run
 
 from dpoframe import ConfigError, MachineError
 
@@ -185,6 +186,38 @@ def test_a_zygote_that_cannot_be_started_again_is_no_fault_of_the_program(monkey
     assert "no more of it" in outcomes[0].error
 
 
+def test_a_program_that_is_killed_from_outside_is_not_blamed(sandbox: Sandbox) -> None:
+    """A machine without memory kills programs; that is infra_error. A program cannot bring it about by itself."""
+    jobs = sandbox.run_all([("import time\ndef f(): time.sleep(5)", [Call("f")])], workers=1)
+    waiting = threading.Thread(target=lambda: outcomes.extend(next(jobs)))
+    outcomes: list[Outcome] = []
+    waiting.start()
+    time.sleep(0.3)
+    assert sandbox._zygote is not None
+    below = _below(sandbox._zygote.pid)
+    youngest = max(below, key=lambda pid: int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]))
+    os.kill(youngest, signal.SIGKILL)
+    waiting.join()
+    assert (outcomes[0].status, outcomes[0].error[:24]) == (Status.INFRA_ERROR, "killed from outside the ")
+    assert sandbox.run(DOUBLE, [Call("double", (21,))])[0].value == 42
+
+
+def test_nothing_accumulates(sandbox: Sandbox) -> None:
+    """Hundreds of programs, good and bad, leave no descriptor open here and no process below."""
+    assert sandbox._zygote is not None
+    programs = [
+        "def f(): return 1",
+        "import os\ndef f(): os._exit(0)",
+        "def f(",
+        "import os\ndef f():\n    os.close(3)\n    while 1: pass",
+    ]
+    list(sandbox.run_all([(each, [Call("f")]) for each in programs]))
+    before, below = len(list(Path("/proc/self/fd").iterdir())), _below(sandbox._zygote.pid)
+    list(sandbox.run_all([(each, [Call("f")]) for each in programs[:3] * 80 + programs[3:] * 4], workers=4))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert _below(sandbox._zygote.pid) == below
+
+
 def test_outside_of_with() -> None:
     """A sandbox that was not entered, or was left, says so."""
     made = Sandbox()
@@ -287,4 +320,8 @@ def test_a_sandbox_that_is_left_leaves_nothing() -> None:
         pid = made._zygote.pid
         below = _below(pid)
         assert _runs(pid)
+    # Bubblewrap's outer process leaves a moment before its inner one.
+    deadline = time.monotonic() + 5
+    while any(map(_runs, {pid, *below})) and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert not any(map(_runs, {pid, *below}))
