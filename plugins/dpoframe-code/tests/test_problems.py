@@ -10,9 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from dpoframe_code.problems import Problem, problem_of, read_problems
+from dpoframe_code.problems import Problem, oracle_of, problem_of, read_problems
 from dpoframe_code.problems.dataset import code_problems
 from dpoframe_code.problems.prompts import answer_of, blank_of, prompt_of
+from dpoframe_code.sandbox import Sandbox, Status
 
 from dpoframe import ConfigError, DataError, PreferencePair, RefusedRow, Sample, UnscoredError, as_text
 from dpoframe.testing import DatasetContract
@@ -227,3 +228,12 @@ def test_pairs(tmp_path: Path, rows: Rows) -> None:
     assert (pair.id, pair.chosen) == ("HumanEval/900", "    return max(xs, default=0)\n")
     assert pair.rejected == "    raise NotImplementedError\n"
     assert pair.meta["problem"]["tests"] == rows["HumanEval"]["test"]
+
+
+def test_example_is_whole(sandbox: Sandbox) -> None:
+    """The problems that come with the package are sound: each one's own solution passes its tests."""
+    found = list(read_problems(code_problems.example_options["path"]))  # type: ignore[attr-defined]
+    assert [each.id for each in found] == ["example/0", "example/1", "example/2"]  # type: ignore[union-attr]
+    for each in found:
+        assert isinstance(each, Problem)
+        assert oracle_of(each, sandbox).judge(sandbox, each.solution).status is Status.PASSED

@@ -63,3 +63,7 @@ def _pairs(
             continue
         good, blank = answer_of(one, form), blank_of(one, form)
         yield PreferencePair(prompt_of(one, form), good, blank, one.id, meta={KEY: one.plain(), "form": form})
+
+
+# What `dpoframe plugins check` reads: three problems of our own, in the layouts of HumanEval and MBPP.
+code_problems.example_options = {"path": str(Path(__file__).parent / "example.jsonl")}  # type: ignore[attr-defined]
