@@ -93,14 +93,20 @@ class ModalityContract(PartContract):
         self.expect_equal(shuffled.value, self.scores(examples).value[order], "scores change with the order of the examples")
 
     def test_batch_size_does_not_matter(self) -> None:
-        """An example alone scores as it does among others.
+        """An example alone scores as it does among others; where scores for training are weighed, a pair alone.
 
-        If this fails: padding leaks into the sum or the attention, or something is normalised over the batch.
+        If this fails: padding leaks into the sum or the attention, or something is normalised over the batch. Where the other
+        response of the pair decides a score, `for_evaluation` must leave that out.
         """
         import torch
 
-        alone = torch.cat([self.scores([example]).value for example in self.examples()])
-        self.expect_equal(alone, self.scores(self.examples()).value, "scores change with the size of the batch")
+        examples, plain = self.examples(), self.modality.for_evaluation()
+        alone = torch.cat([self.scores([example], plain).value for example in examples])
+        self.expect_equal(alone, self.scores(examples, plain).value, "scores change with the size of the batch")
+        if plain is not self.modality:
+            pairs = [self.scores(pair).value for pair in zip(*self._sides(), strict=True)]
+            whole = self.scores(examples).value.view(2, -1).T
+            self.expect_equal(torch.stack(pairs), whole, "scores change with the other pairs of the batch")
 
     def test_same_seed_same_score(self) -> None:
         """Scores depend on `Example.seed` alone, never on the global random state.

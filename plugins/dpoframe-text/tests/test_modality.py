@@ -29,10 +29,17 @@ class TestAdapters(ModalityContract):
     settings: ClassVar = {"max_new_tokens": 6}
 
 
+class TestWeighted(ModalityContract):
+    """Tokens that a pair shares count less."""
+
+    settings: ClassVar = {"max_new_tokens": 6}
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _modalities(tiny):
     """The model's folder is made at run time, so the contracts get their modalities here."""
     TestFull.modality = TextModality(model=str(tiny))
+    TestWeighted.modality = TextModality(model=str(tiny), difference_weight=0.1)
     TestAdapters.modality = TextModality(
         model=str(tiny), lora=LoraSection(r=4), chat="always", padding_free=False, share_prompt=False
     )
