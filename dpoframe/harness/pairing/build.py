@@ -146,7 +146,7 @@ def build_pairs(
     measure = measure_of(named_evaluator(evaluator, rest, known), how.metric, how.better)
     rule = _settled(how, measure)
     stored = [Path(source).expanduser() for source in sources]
-    drawing = _drawing(sampling, place, settings, how, measure, bool(stored), known)
+    drawing = _drawing(sampling, place, settings, how, measure, stored, known)
     if stored and drawing is not None:
         gather(stored, how.media)  # a source that is wrong is told before a model writes anything
     drawn = [drawing.draw(progress)] if drawing is not None else []
@@ -161,7 +161,13 @@ def build_pairs(
 
 
 def _drawing(
-    sampling: Sampling | None, out: Path, settings: Sequence[str], how: Wanted, measure: Measure, stored: bool, plugins: PluginHost
+    sampling: Sampling | None,
+    out: Path,
+    settings: Sequence[str],
+    how: Wanted,
+    measure: Measure,
+    stored: Sequence[Path],
+    plugins: PluginHost,
 ) -> Drawing | None:
     """What is to be sampled, checked; None where nothing is. ConfigError where no pair could come of it."""
     if sampling is None:
@@ -173,6 +179,10 @@ def _drawing(
     if (needs := measure.evaluator.spec.needs) in ("base_logp", "logratio"):
         raise ConfigError(f"The evaluator {measure.evaluator.spec.id} needs {needs}, which sampled answers do not come with.")
     folder, reference = sampling.folder or out.with_suffix(".answers"), how.reference if how.rule.from_reference else ""
+    if folder.resolve() in [source.resolve() for source in stored]:
+        raise ConfigError(
+            f"{folder} is a SOURCE, and where sampled answers go: they are read from there anyway. Leave the SOURCE out."
+        )
     made = prepared(replace(sampling, folder=folder, reference=reference), settings, plugins, alone=not stored)
     if made.suite.samples < 2 and not stored and not how.rule.from_reference:
         raise ConfigError("--samples is 1, and one answer a prompt makes no pair. Say --samples 8, or --from-reference.")
