@@ -61,6 +61,10 @@ class FramingSection:
             return self.resolution, self.resolution
         return min(_buckets(self.resolution, self.multiple), key=lambda size: abs(math.log(size[0] / size[1] / aspect)))
 
+    def longest(self) -> int:
+        """Longest side of the model's pictures."""
+        return max(max(self.target(aspect)) for aspect in (1 / _WIDEST, 1.0, _WIDEST))
+
     def places(self) -> tuple[float, ...]:
         """Where crops may lie, 0 at the left and top, 1 at the right and bottom."""
         if self.crop == "center" or self.crops == 1:

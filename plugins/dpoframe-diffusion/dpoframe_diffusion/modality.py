@@ -100,6 +100,10 @@ class DiffusionModality(Modality):
             if side % step:
                 near = max(step, round(side / step) * step)
                 faults.append(Fault(f"modality.framing.{name}", f"is {side}, no multiple of {step}.", f"Take {near}."))
+        longest, limit = self.framing.longest(), family.largest(where.settings(family.denoiser), vae)
+        if limit is not None and longest > limit:
+            said = f"gives pictures with sides of up to {longest} pixels, and the {family.denoiser} takes {limit} at most."
+            faults.append(Fault("modality.framing.resolution", said, "Lower it."))
         if faults:
             raise ConfigError(f"The pipeline {self.model} cannot be aligned by this recipe:", faults)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -16,8 +17,9 @@ from dpoframe_diffusion.frozen import Frozen
 from dpoframe_diffusion.loading import Location
 from dpoframe_diffusion.modality import DiffusionModality
 from dpoframe_diffusion.quiet import quiet
+from PIL import Image
 
-from dpoframe import ConfigError, Request, generator
+from dpoframe import ConfigError, Example, Media, Request, generator
 
 SIDE = FramingSection(resolution=16)
 
@@ -113,6 +115,25 @@ def test_sides_must_suit_the_patches(sd3):
     """A resolution whose latent cannot be cut in squares of two by two is refused, with the nearest that can."""
     with pytest.raises(ConfigError, match=r"framing\.resolution: is 18, no multiple of 4\. Take 16\."):
         DiffusionModality(model=str(sd3), framing=FramingSection(resolution=18)).require()
+
+
+def test_sides_must_suit_the_table_of_positions(sd3):
+    """The largest picture that is let through is scored; one step beyond it, the transformer's limit is told beforehand."""
+    most = DiffusionModality(model=str(sd3), framing=FramingSection(resolution=64))
+    example = Example("a disc", Media("image", data=_plain((64, 64))), 1, "pair")
+    with torch.no_grad():
+        assert most.score(most.build(), most.collate([example])).value.isfinite().all()
+    for framing in (FramingSection(resolution=68), FramingSection(resolution=64, buckets=True, multiple=4)):
+        with pytest.raises(
+            ConfigError, match=r"framing.resolution: gives pictures with sides of up to \d+ pixels.* takes 64 at most"
+        ):
+            DiffusionModality(model=str(sd3), framing=framing).require()
+
+
+def _plain(size: tuple[int, int]) -> bytes:
+    kept = io.BytesIO()
+    Image.new("RGB", size, "red").save(kept, "PNG")
+    return kept.getvalue()
 
 
 @pytest.mark.parametrize(("name", "lora"), [("sd3", None), ("sd35", LoraSection(r=2))])

@@ -102,6 +102,10 @@ class Family(ABC):
             found.append(f"Its {self.denoiser} gives {outputs} channels for {inputs}: a learned variance is not handled.")
         return found
 
+    def largest(self, denoiser: Mapping[str, Any], vae: Mapping[str, Any]) -> int | None:
+        """Pixels of the longest side that the denoiser takes; None where there is no limit. Arguments as for `faults`."""
+        return None
+
     def downscale(self, vae: Mapping[str, Any]) -> int:
         """How many pixels of a side make one place of the latent."""
         return int(2 ** (len(vae.get("block_out_channels", (0,) * 4)) - 1))

@@ -54,6 +54,11 @@ class StableDiffusion3(FlowMatching):
         )[0]
         return found
 
+    def largest(self, denoiser: Mapping[str, Any], vae: Mapping[str, Any]) -> int | None:
+        """As far as the table of positions goes."""
+        table, patch = denoiser.get("pos_embed_max_size"), denoiser.get("patch_size")
+        return table * patch * self.downscale(vae) if table and patch else None
+
 
 @contextmanager
 def _with_width(pipeline: Any) -> Iterator[None]:
