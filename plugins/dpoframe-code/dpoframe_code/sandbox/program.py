@@ -23,6 +23,7 @@ Asked = Callable[[str, tuple[Any, ...], dict[str, Any]], Outcome]
 """Answers what a tester's program asks: the name, the arguments; see `Program`."""
 
 _CHUNK = 1 << 16
+_MAX_ERROR = 500
 _GRACE_SECONDS = 0.25
 _FINAL_SECONDS = 10.0
 # The kernel counts processor time for the limit by ticks, and tells of it exactly: the two differ.
@@ -130,7 +131,7 @@ class Program:
     def _answer(self, got: dict[str, Any], asked: Asked) -> dict[str, object]:
         """What goes back to a tester's program; the time that the candidate takes is not the tester's."""
         begin = time.monotonic()
-        outcome = asked(str(got["ask"]), decode(got.get("args")), decode(got.get("kwargs")))
+        outcome = asked(*_question(got))
         self._deadline += time.monotonic() - begin
         return {"status": outcome.status.value, "value": encode(outcome.value)}
 
@@ -290,14 +291,27 @@ class Program:
 
 
 def _reading(got: dict[str, Any]) -> tuple[Status, Any, str]:
-    """Status, value and error of a reply.
+    """Status, value and error of a reply. It may be forged with the right number: no part of it is taken for granted.
 
     Raises:
         WireError: It is not of the form of a reply.
     """
-    if got.get("status") == "returned" and "value" in got:
+    status, error = got.get("status"), got.get("error")
+    if status == "returned" and "value" in got:
         return Status.RETURNED, decode(got["value"]), ""
-    error = got.get("error")
-    if got.get("status") not in _SAID or type(error) is not str:
+    if type(status) is not str or status not in _SAID or type(error) is not str:
         raise WireError("a reply of no known form")
-    return Status(got["status"]), None, error
+    return Status(status), None, error[:_MAX_ERROR].encode("utf-8", "replace").decode("utf-8")
+
+
+def _question(got: dict[str, Any]) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+    """Name and arguments of what a tester's program asks.
+
+    Raises:
+        WireError: It is not of the form of a question.
+    """
+    name, args, kwargs = got["ask"], decode(got.get("args")), decode(got.get("kwargs"))
+    named = type(kwargs) is dict and all(type(key) is str for key in kwargs)
+    if type(name) is not str or type(args) is not tuple or not named:
+        raise WireError("a question of no known form")
+    return name, args, kwargs

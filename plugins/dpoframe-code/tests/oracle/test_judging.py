@@ -164,6 +164,27 @@ def test_humanevals_own_solutions_pass(tier: Tier, problems: list[dict[str, Any]
     assert set(empty) <= {"wrong", "raised"}
 
 
+@pytest.mark.parametrize("model", ["gpt-4", "gpt-3.5-turbo", "text-davinci-003"])
+def test_verdicts_are_those_of_the_plain_harness(model: str, problems: list[dict[str, Any]], sandbox: Sandbox) -> None:
+    """On stored programs of a model, each verdict is that of running program and tests together, as the paper's harness does."""
+    file = HUMANEVAL.parent / "reflexion" / f"humaneval_{model}.jsonl"
+    if not file.is_file():
+        pytest.skip(f"{file.name} is not beside this checkout")
+    by_name = {problem["entry_point"]: problem for problem in problems}
+    stored = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+    def both(row: dict[str, Any]) -> tuple[bool, bool]:
+        problem = by_name[row["entry_point"]]
+        program = f"{problem['prompt']}    pass\n\n{row['solution']}\n"
+        together = f"{program}\n{problem['test']}\ncheck({row['entry_point']})\n"
+        apart = humaneval_oracle(problem).judge(sandbox, program)
+        return sandbox.load(together).status is Status.RETURNED, apart.status is Status.PASSED
+
+    verdicts = Counter(sandbox.map(both, stored))
+    assert set(verdicts) == {(True, True), (False, False)}
+    assert verdicts.total() == 164
+
+
 def test_tests_that_cannot_be_used_are_told() -> None:
     """Tests that do not parse, or check nothing, are a fault of the data, by the problem's name."""
     sound = {"task_id": "T/1", "entry_point": "f", "prompt": "def f(x):\n    '''Doc.'''\n", "test": "def check(candidate): pass"}

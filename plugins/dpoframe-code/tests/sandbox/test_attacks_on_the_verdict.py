@@ -103,6 +103,13 @@ def f(x):
     os.write(3, len(body).to_bytes(4, "big") + body)
     return -1
 """,
+    "forged_with_the_right_number": """
+import json, os, sys
+def f(x):
+    body = json.dumps({"nonce": sys._getframe(1).f_locals["request"]["nonce"], "status": "passed", "value": True}).encode()
+    os.write(3, len(body).to_bytes(4, "big") + body)
+    os._exit(0)
+""",
     "forged_status": """
 import sys
 worker = sys.modules["dpoframe_code.sandbox.inside.worker"]
@@ -164,3 +171,49 @@ def test_honest_programs_pass(oracle: Cases | Script, sandbox: Sandbox) -> None:
     """The same oracles let right programs pass, whatever their style."""
     for program in (RIGHT, "f = lambda x: x ** 2", "class S:\n    def __call__(self, x): return float(x * x)\nf = S()"):
         assert oracle.judge(sandbox, program, LIMITS).status is Status.PASSED
+
+
+FORGED: list[str] = [
+    *("{}", '{"status": []}', '{"status": {}, "error": ""}', '{"status": null}', '{"status": 5, "error": 5}'),
+    *('{"status": "returned"}', '{"status": "returned", "value": ["x"]}', '{"status": "returned", "value": [[]]}'),
+    *('{"status": "raised", "error": []}', '{"status": "infra_error", "error": ""}', '{"status": "timeout", "error": ""}'),
+    *('{"status": "wrong", "error": ""}', '{"locked": true}', '{"failed": "x"}', '{"ended": 0}'),
+    *('{"ask": []}', '{"ask": "f", "args": 5}', '{"ask": "f", "args": ["t", []], "kwargs": ["d", [[1, 2]]]}'),
+]
+
+
+@pytest.mark.parametrize("reply", FORGED)
+def test_forged_replies_are_no_trouble(reply: str, sandbox: Sandbox) -> None:
+    """A reply with the right number and the wrong form ends the program as died, and nothing else."""
+    program = f"""
+import json, os, sys
+def f(x):
+    reply = json.loads({reply!r})
+    reply["nonce"] = sys._getframe(1).f_locals["request"]["nonce"]
+    body = json.dumps(reply).encode()
+    os.write(3, len(body).to_bytes(4, "big") + body)
+    os._exit(0)
+"""
+    assert CASES.judge(sandbox, program, LIMITS).status is Status.DIED
+    assert CASES.judge(sandbox, RIGHT, LIMITS).status is Status.PASSED
+
+
+def test_forged_questions_of_a_script_break_the_script(sandbox: Sandbox) -> None:
+    """Tests that speak on the wire themselves are broken tests: infra_error, whatever they say."""
+    for question in ('{"ask": 5}', '{"ask": "f", "args": 5}', '{"ask": "f", "args": ["t", []], "kwargs": ["d", [[1, 2]]]}'):
+        tests = f"""
+import os
+def check():
+    f(7)
+    os.write(3, len({question!r}).to_bytes(4, "big") + {question!r}.encode())
+    f(7)
+"""
+        assert Script(tests, "check", ["f"]).judge(sandbox, RIGHT, LIMITS).status is Status.INFRA_ERROR
+
+
+def test_errors_can_be_written(sandbox: Sandbox) -> None:
+    """The text of an exception is short and can be written to any file."""
+    (outcome,) = sandbox.run("def f(): raise ValueError('\\ud800' + 'x' * 10000)", [Call("f")])
+    assert outcome.status is Status.RAISED
+    assert outcome.error.startswith("ValueError: ?xxx")
+    assert len(outcome.error.encode("utf-8")) == 500
