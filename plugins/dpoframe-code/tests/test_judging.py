@@ -136,3 +136,27 @@ def test_floats_of_evalplus(sandbox: Sandbox) -> None:
     assert floats.judge(sandbox, "def f(x): return x / 3 + 2e-6").status is Status.WRONG
     whole = oracle_of(Problem("m", "f", "inputs", solution="def f(x): return x", inputs=[[1]]), sandbox)
     assert whole.judge(sandbox, "def f(x): return x + 9e-7").status is Status.WRONG
+
+
+def test_any_root_is_right(sandbox: Sandbox, rows: dict[str, dict[str, Any]]) -> None:
+    """HumanEval/32 in EvalPlus's own file takes any root of the polynomial, not the solution's alone."""
+    starter = 'def find_zero(xs):\n    """A root."""\n'
+    row = {"task_id": "HumanEval/32", "entry_point": "find_zero", "prompt": starter, "canonical_solution": "    return 1.0\n"}
+    made = problem_in({**row, "base_input": [[[-1, 0, 1]]], "plus_input": [], "atol": 0.0001})
+    oracle = oracle_of(made, sandbox)
+    found = [oracle.judge(sandbox, f"def find_zero(xs): return {root}").status for root in (1.0, -1.0, -1.00001, 0.5)]
+    assert found == [Status.PASSED, Status.PASSED, Status.PASSED, Status.WRONG]
+
+
+def test_large_floats_of_evalplus(sandbox: Sandbox) -> None:
+    """A float may also be off by 1e-7 of itself, as EvalPlus has it."""
+    oracle = oracle_of(Problem("m", "f", "inputs", solution="def f(x): return x", inputs=[[1e9]]), sandbox)
+    assert oracle.judge(sandbox, "def f(x): return x + 99").status is Status.PASSED
+    assert oracle.judge(sandbox, "def f(x): return x + 101").status is Status.WRONG
+
+
+def test_long_tests(sandbox: Sandbox) -> None:
+    """Tests may be much longer than any answer: those of HumanEval+ reach megabytes."""
+    numbers = list(range(100_000))
+    made = problem(f"for x in {numbers}:\n    assert x == x\nassert f(7) == 8", "def f(x): return x + 1")
+    assert oracle_of(made, sandbox).judge(sandbox, "def f(x): return x + 1").status is Status.PASSED

@@ -23,9 +23,9 @@ def tree_of(source: str) -> ast.Module | None:
     return parsed(source)[0]
 
 
-def parsed(source: str) -> tuple[ast.Module | None, int]:
+def parsed(source: str, longest: int = LONGEST) -> tuple[ast.Module | None, int]:
     """The syntax tree, or None and the line, from 1, at which the source stops being Python."""
-    if len(source) > LONGEST:
+    if len(source) > longest:
         return None, 1
     # Filters of warnings are the whole process's, and a filter that raises would make "\d" a syntax error.
     with _parsing, warnings.catch_warnings():

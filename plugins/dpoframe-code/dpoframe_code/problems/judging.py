@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 from dpoframe import DataError
 from dpoframe_code.extraction.source import bound, defined, tree_of
 from dpoframe_code.oracle import Case, Cases, Script, extracted, humaneval_oracle
+from dpoframe_code.problems.layouts import tests_of
 from dpoframe_code.problems.numbers import NUMPY
 from dpoframe_code.problems.problem import Problem
 from dpoframe_code.sandbox import Call, Limits, Outcome, Sandbox, Status
@@ -19,6 +21,7 @@ _RUN = "_run_the_tests"
 _PROBE = "_asked_"
 _FLOATS_OFF = 1e-6
 """By how much EvalPlus lets floats be off where a problem names no tolerance."""
+_RELATIVE = 1e-7
 
 
 class Oracle(Protocol):
@@ -75,11 +78,16 @@ def _answered(problem: Problem, sandbox: Sandbox, limits: Limits | None) -> Case
 
 
 def _tolerance(problem: Problem, value: Any) -> float:
-    """As EvalPlus: the problem's own, else a small one where the answer is a float or holds nothing but floats."""
+    """As EvalPlus: the problem's own, else a small one where the answer is a float or holds nothing but floats.
+
+    The relative part, 1e-7, is left out for lists, of which it would be another for each number.
+    """
     floats = isinstance(value, float) or (
         isinstance(value, list | tuple) and value and all(isinstance(one, float) for one in value)
     )
-    return problem.tolerance or (_FLOATS_OFF if floats else 0.0)
+    absolute = problem.tolerance or (_FLOATS_OFF if floats else 0.0)
+    relative = _RELATIVE * abs(value) if isinstance(value, float) and math.isfinite(value) else 0.0
+    return absolute + relative if absolute else 0.0
 
 
 def _asserted(problem: Problem) -> Oracle:
@@ -140,7 +148,7 @@ class _Split:
             asks = problem.entry_point in _names(one)
             if asks and not isinstance(one, ast.FunctionDef | ast.ClassDef):
                 split.body.append(_Probing(problem.entry_point, own, split.probes).visit(one))
-            elif _names(one) & own:
+            elif _names(one) & own and not isinstance(one, ast.FunctionDef | ast.ClassDef):
                 split.inside.append(one)
                 own |= {*bound(one)}
             elif isinstance(one, ast.Assert | ast.For | ast.While | ast.If):
@@ -178,10 +186,10 @@ def _names(node: ast.AST) -> set[str]:
 
 def _tree(problem: Problem) -> ast.Module:
     """The tests, to be changed at will."""
-    tree = tree_of(problem.tests)
+    tree = tests_of(problem)
     if tree is None:
         raise DataError(f"{problem.id}: its tests are no Python.")
-    return ast.parse(ast.unparse(tree))
+    return tree
 
 
 def _without_numpy(tests: ast.Module) -> ast.Module:
