@@ -16,6 +16,7 @@ from dpoframe_code.sandbox import Sandbox
 from torch import Tensor, nn
 
 from dpoframe import ConfigError, Example, Modality, Request, Sample, Scores
+from dpoframe.cli import main
 from dpoframe.harness import EvalFolder, Subject, load_suite, run_suite
 
 SUITES = dpoframe_code.dpoframe_suites()
@@ -124,3 +125,17 @@ def test_drawn_run(tmp_path: Path, problems: Path, sandbox: Sandbox) -> None:
     short = results(tmp_path / "b", SUITES["humaneval-base"], answers, *changes, "evaluators=[{name: pass_at_k, k: [8]}]")
     assert short["pass_at_k"]["value"] is None
     assert "pass@8 needs 8 scored answers a problem" in short["pass_at_k"]["reason"]
+
+
+def test_pairs_of_an_evaluation(tmp_path: Path, problems: Path, sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    """`dpoframe data build` makes pairs of an evaluation's answers: what passes is preferred to what does not."""
+    good, bad = "    return max([0, *xs])\n", "    return 1\n"
+    answers = {"HumanEval/900": [bad, good], "HumanEval/950": [bad, bad.replace("1", "2")]}
+    changes = (f"prompts.path={problems}", "samples=2")
+    results(tmp_path / "run", SUITES["humaneval-base"], answers, *changes)
+    out = tmp_path / "pairs.jsonl"
+    assert main(["data", "build", str(tmp_path / "run"), "--evaluator", "pass_at_k", "--out", str(out)]) == 0
+    (pair,) = [json.loads(line) for line in out.read_text().splitlines()]
+    assert (pair["chosen"], pair["rejected"]) == (good, bad)
+    assert (pair["score_chosen"], pair["score_rejected"], pair["metric"]) == (1, 0, "passed")
+    assert "1 pairs of 1 prompts" in capsys.readouterr().out

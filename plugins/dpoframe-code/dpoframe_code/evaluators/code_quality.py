@@ -17,10 +17,12 @@ from typing import ClassVar
 
 from dpoframe import Asset, Available, Evaluator, EvaluatorSpec, Refused, Sample, Scale, UnscoredError
 from dpoframe_code.evaluators.example import EXAMPLES
+from dpoframe_code.evaluators.running import tried, usable
 from dpoframe_code.evaluators.spec import SpecOf
-from dpoframe_code.extraction import extract
+from dpoframe_code.extraction import Extracted, extract
 from dpoframe_code.extraction.source import tree_of
 from dpoframe_code.problems import problem_of
+from dpoframe_code.sandbox import Limits, Status
 
 SELECTED = ("A", "B", "C4", "E", "F", "PERF", "PIE", "PLE", "PLW", "RET", "RUF", "SIM", "UP", "W")
 """Rules that hold for a function as for a file: none on docstrings, annotations, names or imports of a project."""
@@ -33,18 +35,21 @@ _SECONDS = 30.0
 class CodeQuality(Evaluator):
     """Findings of ruff for each line of code, and cyclomatic complexity by radon.
 
-    The program is read, never run. `findings_per_line` is over lines that are not blank. `complexity` is the largest of any of
+    The program is read, not run. `findings_per_line` is over lines that are not blank. `complexity` is the largest of any of
     its functions (McCabe 1976: 1 for a function without a branch). Answers without a program that is Python have no quality.
 
     Attributes:
         select: Rules of ruff, as its `--select` takes them.
         ignore: Rules that are left out of these.
         line_length: From which on a line is too long.
+        passing: Whether programs that fail the tests have no quality either, so that pairs built by it never prefer a program
+            that is neat and wrong. They are run for that, in the sandbox, as by `pass_at_k`.
     """
 
     select: tuple[str, ...] = SELECTED
     ignore: tuple[str, ...] = ("W292",)
     line_length: int = 100
+    passing: bool = False
 
     spec: ClassVar[EvaluatorSpec] = SpecOf(  # type: ignore[assignment]
         EvaluatorSpec(
@@ -64,7 +69,7 @@ class CodeQuality(Evaluator):
         return replace(plain, assets=_assets())
 
     def probe(self) -> Available | Refused:
-        """Whether ruff and radon are installed."""
+        """Whether ruff and radon are installed, and a sandbox holds where one is needed."""
         missing = [
             name
             for name, there in (("ruff", ruff() is not None), ("radon", importlib.util.find_spec("radon") is not None))
@@ -80,18 +85,27 @@ class CodeQuality(Evaluator):
             self.findings("")
         except UnscoredError as error:
             return Refused(str(error), "Name rules that `ruff rule --all` lists.")
-        return Available()
+        return usable() if self.passing else Available()
 
     def score(self, sample: Sample) -> Mapping[str, float] | None:
         """Both figures, None where the sample carries no problem or holds no program that is Python."""
-        problem = problem_of(sample)
-        if problem is None or not isinstance(sample.response, str):
+        found = self._program(sample)
+        if found is None:
             return None
-        found = extract(sample.response, problem.entry_point, problem.starter, base=isinstance(sample.prompt, str))
         lines = sum(bool(line.strip()) for line in found.program.splitlines())
         if not found.compiles or not lines:
             return None
         return {"findings_per_line": self.findings(found.program) / lines, **complexity(found.program)}
+
+    def _program(self, sample: Sample) -> Extracted | None:
+        """The program in an answer; with `passing`, only one that passes."""
+        if self.passing:
+            run = tried(sample, Limits())
+            return run.extracted if run is not None and run.outcome.status is Status.PASSED else None
+        problem = problem_of(sample)
+        if problem is None or not isinstance(sample.response, str):
+            return None
+        return extract(sample.response, problem.entry_point, problem.starter, base=isinstance(sample.prompt, str))
 
     def findings(self, program: str) -> int:
         """How much ruff finds in a program.

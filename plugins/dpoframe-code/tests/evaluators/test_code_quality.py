@@ -11,6 +11,7 @@ import pytest
 from dpoframe_code.evaluators import code_quality
 from dpoframe_code.evaluators.code_quality import CodeQuality, complexity, ruff
 from dpoframe_code.evaluators.example import EXAMPLES
+from dpoframe_code.sandbox import Sandbox
 
 from dpoframe import Refused, Sample
 from dpoframe.testing import EvaluatorContract
@@ -84,6 +85,15 @@ def test_wrong_rules_are_told() -> None:
     found = CodeQuality(select=("NOPE",)).probe()
     assert isinstance(found, Refused)
     assert "NOPE" in found.reason
+
+
+@needs_both
+def test_only_programs_that_pass(sandbox: Sandbox) -> None:
+    """With `passing` a wrong program has no quality, a right one has the same as without."""
+    right, wrong = answer("def f(x):\n    return x"), answer("def f(x):\n    return 0")
+    assert CodeQuality(passing=True).score(wrong) is None
+    assert CodeQuality(passing=True).score(right) == CodeQuality().score(right)
+    assert CodeQuality().score(wrong) is not None
 
 
 def test_refuses_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
