@@ -103,7 +103,7 @@ def test_greedy_run(tmp_path: Path, problems: Path, sandbox: Sandbox) -> None:
     changes = (f"prompts.path={problems}", "evaluators=[{name: pass_at_k, cpu_seconds: 1}]")
     found = results(tmp_path / "out", SUITES["humaneval"], answers, *changes)
     assert (found["passed"]["value"], found["passed"]["n"], found["passed"]["unscored"]) == (0.5, 2, 0)
-    assert (found["passed/greedy"]["value"], found["passed/timeout"]["value"], found["passed/wrong"]["value"]) == (0.5, 0.5, 0)
+    assert (found["passed/timeout"]["value"], found["passed/wrong"]["value"]) == (0.5, 0)
     assert "pass_at_k" not in found
     samples = {row.id: row.response for row in EvalFolder(tmp_path / "out").samples()}
     assert samples == {f"{name}#0": texts[0] for name, texts in answers.items()}

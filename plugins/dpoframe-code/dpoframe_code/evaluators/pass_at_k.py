@@ -38,10 +38,10 @@ _SHARE = Scale(0, 1, "share")
 class PassAtK(Evaluator):
     """Runs the program in every answer against its problem's tests, in a sandbox, with the tests outside of it.
 
-    Without `k` the figure is `passed`, the share of answers that pass; from one greedy answer a problem it is the greedy pass
-    rate, also given as `greedy`, which has no value where problems have several answers. With `k`, pass@k is estimated from
-    the n answers of each problem (Chen et al. 2021, arXiv 2107.03374), for each k, and averaged over problems; pass@1 of
-    drawn answers is another figure than the greedy pass rate, and has another id. More draws than answers are refused.
+    Without `k` the figure is `passed`, the share of answers that pass: from one greedy answer a problem, the greedy pass rate.
+    With `k`, pass@k is estimated from the n drawn answers of each problem (Chen et al. 2021, arXiv 2107.03374), for each k,
+    and averaged over problems. pass@1 of drawn answers is another figure than the greedy pass rate, and has another id.
+    More draws than answers are refused.
 
     Each status has its own share: passed, wrong, raised, timeout, died, load_failed, unencodable. `compiles` is the share of
     answers in which a program was found that is Python. Where the sandbox or the tests fail the answer is unscored, with a
@@ -67,7 +67,6 @@ class PassAtK(Evaluator):
             "response",
             {**{one.value: replace(_SHARE, better=None) for one in STATUSES}, "passed": _SHARE, "compiles": _SHARE},
             "passed",
-            aggregates={"greedy": _SHARE},
             carried=("tier", "rule"),
         )
     )
@@ -107,18 +106,17 @@ class PassAtK(Evaluator):
         return {**shares, **told}
 
     def aggregate(self, scores: Sequence[Scored]) -> Mapping[str, float]:
-        """The greedy pass rate, or pass@k for each k.
+        """pass@k for each k.
 
         Raises:
             ValueError: A problem has fewer answers than are drawn.
         """
+        if not self.k:
+            return {}
         problems: dict[str, list[Scored]] = {}
         for one in scores:
             problems.setdefault(one.cluster or one.id, []).append(one)
         counts = [(len(some), round(sum(one.values["passed"] for one in some))) for some in problems.values()]
-        if not self.k:
-            alone = all(n == 1 for n, _ in counts)
-            return {"greedy": _mean([float(c) for _, c in counts]) if alone else math.nan}
         for size in self.k:
             if short := [some for some in problems.values() if len(some) < size]:
                 raise ValueError(_too_few(size, short[0]))

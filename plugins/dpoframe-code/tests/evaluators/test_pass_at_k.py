@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -196,12 +195,11 @@ def test_too_few_answers_are_refused() -> None:
 
 
 def test_greedy_is_another_figure() -> None:
-    """One answer a problem is the greedy rate under its own id; of several answers there is none."""
+    """The share of greedy answers and pass@1 of drawn ones have ids of their own, so that neither is taken for the other."""
     greedy, drawn = PassAtK(), PassAtK(k=(1,))
-    assert (greedy.spec.id, drawn.spec.id) == ("passed", "pass_at_k")
-    assert greedy.aggregate(verdicts((1, 1), (1, 0))) == {"greedy": 0.5}
-    assert math.isnan(greedy.aggregate(verdicts((2, 1), (1, 0)))["greedy"])
-    assert "greedy" not in drawn.spec.aggregates
+    assert (greedy.spec.id, greedy.spec.primary, dict(greedy.spec.aggregates)) == ("passed", "passed", {})
+    assert (drawn.spec.id, drawn.spec.primary, list(drawn.spec.aggregates)) == ("pass_at_k", "pass@1", ["pass@1"])
+    assert greedy.aggregate(verdicts((2, 1))) == {}
 
 
 def test_sizes_are_checked() -> None:
