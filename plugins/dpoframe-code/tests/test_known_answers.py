@@ -58,7 +58,7 @@ PASSES = {"gpt-4": 134, "gpt-3.5-turbo": 42, "text-davinci-003": 93}
 
 
 @pytest.mark.parametrize("model", PASSES)
-@pytest.mark.parametrize("form", ["base", "chat", "file"])
+@pytest.mark.parametrize("form", ["base", "chat", pytest.param("file", marks=pytest.mark.slow)])
 def test_stored_programs(sandbox: Sandbox, published: Published, model: str, form: str) -> None:
     """Programs that models wrote pass as often as they do as files, whether read as continuations or from a reply in chat."""
     known = {one.id: one for one in problems(published("HumanEval.jsonl.gz"))}

@@ -15,6 +15,7 @@ from dpoframe_code.evaluators.estimator import pass_at_k
 from dpoframe_code.evaluators.example import EXAMPLES
 from dpoframe_code.evaluators.running import tried, usable
 from dpoframe_code.evaluators.spec import SpecOf
+from dpoframe_code.extraction import STOPS
 from dpoframe_code.sandbox import Limits, Status
 
 STATUSES = (
@@ -53,12 +54,15 @@ class PassAtK(Evaluator):
         cpu_seconds: Processor time of a program, loading and all tests together.
         memory_mb: Its address space.
         check_solutions: Whether a problem whose own solution fails its tests is left unscored.
+        stops: What ends the continuation of a base model; the default is after HumanEval's own. They move results by much,
+            so they are part of what an evaluation is known by.
     """
 
     k: tuple[Annotated[int, Ge(1)], ...] = ()
     cpu_seconds: Annotated[int, Ge(1), Le(600)] = 5
     memory_mb: Annotated[int, Ge(64)] = 512
     check_solutions: bool = True
+    stops: tuple[str, ...] = STOPS
 
     spec: ClassVar[EvaluatorSpec] = SpecOf(  # type: ignore[assignment]
         EvaluatorSpec(
@@ -98,7 +102,7 @@ class PassAtK(Evaluator):
 
     def score(self, sample: Sample) -> Mapping[str, float] | None:
         """The status as a share of one each, and what is carried."""
-        found = tried(sample, self._limits, check_solution=self.check_solutions)
+        found = tried(sample, self._limits, check_solution=self.check_solutions, stops=self.stops)
         if found is None:
             return None
         shares = {one.value: float(found.outcome.status is one) for one in STATUSES}

@@ -6,10 +6,11 @@ import atexit
 import functools
 import os
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dpoframe import Available, DataError, MachineError, Refused, Sample, UnscoredError
-from dpoframe_code.extraction import Extracted, extract
+from dpoframe_code.extraction import STOPS, Extracted, extract
 from dpoframe_code.oracle import Cases
 from dpoframe_code.problems import Problem, oracle_of, problem_of
 from dpoframe_code.problems.judging import Oracle
@@ -75,7 +76,7 @@ def _close(process: int) -> None:
         _kept.pop(process).__exit__(None, None, None)
 
 
-def tried(sample: Sample, limits: Limits, *, check_solution: bool = True) -> Tried | None:
+def tried(sample: Sample, limits: Limits, *, check_solution: bool = True, stops: Sequence[str] = STOPS) -> Tried | None:
     """Runs the program in an answer against its problem's tests; None where the sample carries no problem.
 
     Args:
@@ -83,6 +84,7 @@ def tried(sample: Sample, limits: Limits, *, check_solution: bool = True) -> Tri
         limits: What the program may use.
         check_solution: Whether the problem's own solution must pass its tests first. Where it does not, the tests are broken,
             and nothing they say counts.
+        stops: What ends a continuation.
 
     Raises:
         UnscoredError: The sandbox or the tests failed, which says nothing of the answer.
@@ -93,7 +95,7 @@ def tried(sample: Sample, limits: Limits, *, check_solution: bool = True) -> Tri
     if check_solution and problem.solution:
         _require_sound(problem, limits)
     base = isinstance(sample.prompt, str)
-    found = extract(sample.response, problem.entry_point, problem.starter, base=base)
+    found = extract(sample.response, problem.entry_point, problem.starter, base=base, stops=stops)
     return Tried(problem, found, judged(problem, found.program, limits))
 
 

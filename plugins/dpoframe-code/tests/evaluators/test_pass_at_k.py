@@ -108,6 +108,18 @@ def test_answers_without_a_program(sandbox: Sandbox) -> None:
     assert (found["passed"], found["compiles"], found["rule"]) == (0, 0, Rule.NOTHING)
 
 
+def test_stops_are_the_suites(sandbox: Sandbox) -> None:
+    """What ends a continuation can be chosen, and decides whether it passes."""
+    problem = replace(SUM, starter='def add(a, b):\n    """The sum."""\n')
+    answer = "    return plus(a, b)\n\ndef plus(a, b):\n    return a + b\n"
+    given = Sample("made/1#0", problem.starter, answer, meta={"problem": problem.plain()})
+    published, none = PassAtK().score(given), PassAtK(stops=()).score(given)
+    assert published is not None
+    assert none is not None
+    assert (published["raised"], none["passed"]) == (1, 1)
+    assert repr(PassAtK()) != repr(PassAtK(stops=()))
+
+
 def test_tier_is_stored(sandbox: Sandbox) -> None:
     """Every score has the number of the locks it was made under."""
     assert scored("def add(a, b): return 3")["tier"] == list(Tier).index(sandbox.tier) + 1
