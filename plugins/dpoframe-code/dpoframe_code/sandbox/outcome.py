@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import Any
 
+from dpoframe_code.sandbox.short import short
 from dpoframe_code.sandbox.tier import Tier
 
 
@@ -62,3 +63,8 @@ class Outcome:
     seconds: float = 0.0
     cpu_seconds: float | None = None
     output: str = ""
+
+    def __repr__(self) -> str:
+        parts = {"value": short(self.value), "error": repr(self.error), "output": short(self.output)}
+        shown = ", ".join(f"{name}={text}" for name, text in parts.items())
+        return f"Outcome({self.status}, {shown}, tier={self.tier}, seconds={self.seconds:.4f}, cpu_seconds={self.cpu_seconds})"

@@ -21,10 +21,12 @@ from dpoframe_code.sandbox.outcome import Outcome, Status
 from dpoframe_code.sandbox.program import Asked, Program
 from dpoframe_code.sandbox.tier import Tier
 from dpoframe_code.sandbox.warm import StartError, WarmZygote, ZygoteError
+from dpoframe_code.sandbox.wire import WireError, encode, frame
 
 T = TypeVar("T")
 R = TypeVar("R")
 _TRIES = 3
+_ROOM = 1000
 
 
 class Sandbox:
@@ -143,7 +145,7 @@ class Sandbox:
             answers: list[Outcome] = []
 
             def asked(name: str, args: tuple[object, ...], kwargs: dict[str, object]) -> Outcome:
-                answers.append(child.call(Call(name, args, kwargs)))
+                answers.append(sendable(child.call(Call(name, args, kwargs))))
                 return answers[-1]
 
             def ask(tester: Program) -> list[Outcome]:
@@ -188,6 +190,15 @@ class Sandbox:
                 self._zygote.close()
                 self._zygote = WarmZygote(launch(self.tier, self._folders))
             return self._zygote
+
+
+def sendable(answer: Outcome) -> Outcome:
+    """The answer, unless a forged one is of a size that cannot go on to the tests: that is the program's doing, not theirs."""
+    try:
+        frame({"value": encode(answer.value), "room": " " * _ROOM})
+    except WireError as error:
+        return replace(answer, status=Status.UNENCODABLE, value=None, error=str(error))
+    return answer
 
 
 def verdict(tests: Outcome, answers: Sequence[Outcome]) -> Outcome:

@@ -128,6 +128,22 @@ def decode(tagged: object) -> Any:
     Raises:
         WireError: `tagged` is of no known form.
     """
+    _check_size(tagged)
+    return _decoded(tagged)
+
+
+def _check_size(tagged: object) -> None:
+    """What was forged need not keep to the limits of `encode`, and whoever handles the value relies on them."""
+    level, depth, nodes = [tagged], 0, 0
+    while level:
+        depth, nodes = depth + 1, nodes + len(level)
+        # A dict takes three lists within each other, and a value in it at most four members of lists.
+        if depth > 3 * MAX_DEPTH + 3 or nodes > 4 * MAX_NODES:
+            raise WireError("too many values, or too deep")
+        level = [member for each in level if type(each) is list for member in each]
+
+
+def _decoded(tagged: object) -> Any:
     if tagged is None or type(tagged) in (bool, int, str):
         return tagged
     if type(tagged) is not list or not tagged or type(tagged[0]) is not str or tagged[0] not in _DECODERS:
@@ -144,7 +160,7 @@ def decode(tagged: object) -> Any:
 def _members(items: object) -> list[Any]:
     if type(items) is not list:
         raise WireError("members that are not a list")
-    return [decode(item) for item in items]
+    return [_decoded(item) for item in items]
 
 
 def _hashable(values: list[Any]) -> list[Any]:
@@ -163,13 +179,13 @@ def _fraction(over: object, under: object) -> Fraction:
 
 
 def _mapping(items: list[list[object]]) -> dict[Any, Any]:
-    pairs = [(decode(key), decode(item)) for key, item in items]
+    pairs = [(_decoded(key), _decoded(item)) for key, item in items]
     _hashable([key for key, _ in pairs])
     return dict(pairs)
 
 
 def _whole(tagged: object) -> int:
-    value = decode(tagged)
+    value = _decoded(tagged)
     if type(value) is not int:
         raise WireError("not an integer")
     return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from dpoframe_code.oracle import Case, Cases, Script
 from dpoframe_code.sandbox import Call, Limits, Sandbox, Status
+from dpoframe_code.sandbox.wire import MAX_FRAME
 
 LIMITS = Limits(cpu_seconds=2, wall_seconds=10, memory_bytes=256 << 20)
 CASES = Cases([Case(Call("f", (x,)), x * x) for x in (7, 11, 13)])
@@ -209,6 +210,35 @@ def check():
     f(7)
 """
         assert Script(tests, "check", ["f"]).judge(sandbox, RIGHT, LIMITS).status is Status.INFRA_ERROR
+
+
+def test_answers_too_large_for_the_tests_are_the_programs_own(sandbox: Sandbox) -> None:
+    """A forged answer that can be read and cannot be sent on to the script does not become a fault of the script."""
+    for value in ('"x" * (MAX_FRAME - 100)', "deep(130)"):
+        program = f"""
+import json, os, sys
+MAX_FRAME = {MAX_FRAME}
+def deep(levels):
+    tagged = 0
+    for _ in range(levels): tagged = ["l", [tagged]]
+    return tagged
+def f(x):
+    reply = {{"nonce": sys._getframe(1).f_locals["request"]["nonce"], "status": "returned", "value": {value}}}
+    body = json.dumps(reply, separators=(",", ":")).encode()
+    body = len(body).to_bytes(4, "big") + body
+    while body: body = body[os.write(3, body):]
+    os._exit(0)
+"""
+        assert SCRIPT.judge(sandbox, program, LIMITS).status is Status.UNENCODABLE
+        assert CASES.judge(sandbox, program, LIMITS).status is Status.WRONG
+
+
+def test_outcomes_can_always_be_shown(sandbox: Sandbox) -> None:
+    """An answer that Python refuses to write out does not stop whoever prints the outcome."""
+    outcomes = sandbox.run("def f(x): return 10 ** 10000, {1: [2 ** 20000]}, 'x' * 10000", [Call("f", (1,))])
+    assert outcomes[0].status is Status.RETURNED
+    assert "an integer of 33220 bits" in repr(outcomes)
+    assert len(repr(outcomes)) < 500
 
 
 def test_errors_can_be_written(sandbox: Sandbox) -> None:

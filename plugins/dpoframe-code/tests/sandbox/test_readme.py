@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,17 @@ def test_the_pieces_run(capsys: pytest.CaptureFixture[str]) -> None:
     for block in blocks():
         exec(compile(block, str(README), "exec"), names)
     assert capsys.readouterr().out == f"{probe()}\n"
+
+
+def test_the_benchmark_runs() -> None:
+    """The command that README.md names measures each way."""
+    if probe().tier is None:
+        pytest.skip(str(probe()))
+    command = [sys.executable, "-W", "ignore", "-m", "dpoframe_code.sandbox.benchmark", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "fresh interpreter, unprotected" in done.stdout
+    assert "3 rounds, " in done.stdout
 
 
 def test_all_public_names_are_there() -> None:

@@ -145,6 +145,19 @@ def test_bubblewrap_is_found_on_the_path_or_in_the_wheel(monkeypatch: pytest.Mon
     assert bubblewrap() is None
 
 
+@needs_landlock
+def test_with_an_old_bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A bwrap that does not know what is needed of it is told from a machine without namespaces."""
+    old = tmp_path / "bwrap"
+    old.write_text("#!/bin/sh\necho 'bwrap: Unknown option --disable-userns' >&2\nexit 1\n")
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    found = probe()
+    assert found.tier is Tier.LANDLOCK
+    (missing,) = found.missing[Tier.NAMESPACES]
+    assert (missing.what, missing.reason) == ("bubblewrap 0.8 or newer", "bwrap: Unknown option --disable-userns")
+
+
 @pytest.mark.parametrize(("package", "fix"), [("py_landlock", "pip install py-landlock"), ("pyseccomp", "pip install pyseccomp")])
 def test_without_a_library(package: str, fix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A library that is not installed is named with the command that installs it, and the sandbox refuses with the same words."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from dpoframe_code.sandbox import Call, Sandbox, WireError
-from dpoframe_code.sandbox.wire import MAX_DEPTH, MAX_FRAME, decode, encode, frame, message
+from dpoframe_code.sandbox.wire import MAX_DEPTH, MAX_FRAME, MAX_NODES, decode, encode, frame, message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -135,27 +135,30 @@ def deep(levels: int) -> Any:
 def test_depth_is_limited() -> None:
     """The documented depth goes through, one more does not."""
     assert sent(deep(MAX_DEPTH)) == deep(MAX_DEPTH)
+    mapping: Any = 0
+    for _ in range(MAX_DEPTH):
+        mapping = {1: mapping}
+    assert sent(mapping) == mapping
     with pytest.raises(WireError, match="deeper"):
         encode(deep(MAX_DEPTH + 1))
 
 
+def nested(levels: int) -> Any:
+    """Tagged lists within lists."""
+    tagged: Any = 0
+    for _ in range(levels):
+        tagged = ["l", [tagged]]
+    return tagged
+
+
+COLLIDING = [["i", hex(i * ((1 << 61) - 1))] for i in range(1, 200)]
+"""Integers with one hash."""
 FORGED: list[Any] = [
     *(["x", 1], [], [[]], ["l"], ["l", 1], ["l", [], []], ["i", "zz"], ["i", 5], ["f", "x"], ["f", 1], ["c", "0", 1], ["b", "0"]),
-    *(
-        ["d", [[1]]],
-        ["d", [[1, 2, 3]]],
-        ["d", [[["l", []], 1]]],
-        ["s", [["l", []]]],
-        ["D", "x"],
-        ["D", 1],
-        ["F", 1, 0],
-        ["F", "1", 2],
-    ),
-    *(["r", 0, 1, 0], ["r", "0", 1, 1], {"a": 1}, 1.5, ["D", "sNaN", 1], ["s", [["D", "sNaN"]]], ["F", ["i", hex(1 << 70000)], 3]),
-    *(
-        ["s", [["i", hex(i * ((1 << 61) - 1))] for i in range(1, 200)]],
-        ["d", [[["i", hex(i * ((1 << 61) - 1))], 0] for i in range(200)]],
-    ),
+    *(["d", [[1]]], ["d", [[1, 2, 3]]], ["d", [[["l", []], 1]]], ["s", [["l", []]]], ["s", COLLIDING]),
+    *(["D", "x"], ["D", 1], ["D", "sNaN", 1], ["s", [["D", "sNaN"]]], ["F", 1, 0], ["F", "1", 2], ["F", ["i", hex(1 << 70000)], 3]),
+    *(["r", 0, 1, 0], ["r", "0", 1, 1], {"a": 1}, 1.5, ["d", [[key, 0] for key in COLLIDING]]),
+    *(nested(2 * MAX_DEPTH), ["l", [0] * (4 * MAX_NODES)]),
 ]
 
 
