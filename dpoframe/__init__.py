@@ -45,6 +45,7 @@ from dpoframe.types import (
 
 if TYPE_CHECKING:
     from dpoframe import losses, metrics
+    from dpoframe.cli.output import emit, say
     from dpoframe.data.raw import read_rows
     from dpoframe.data.rows import RawRow
 
@@ -90,15 +91,24 @@ __all__ = [
     "UnscoredError",
     "as_text",
     "content_digest",
+    "emit",
     "generator",
     "hookimpl",
     "losses",
     "metrics",
     "read_rows",
+    "say",
     "seed_of",
 ]
 
-_LAZY = {"losses": "losses", "metrics": "metrics", "RawRow": "data.rows", "read_rows": "data.raw"}
+_LAZY = {
+    "losses": "losses",
+    "metrics": "metrics",
+    "RawRow": "data.rows",
+    "read_rows": "data.raw",
+    "emit": "cli.output",
+    "say": "cli.output",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,7 @@ from dpoframe.train.start import START, start_figures
 from dpoframe.train.step import LOSS, TERM, UNITS, WEIGHT, Columns
 from dpoframe.types import PairScores
 
-MARGIN, LENGTH = "absolute_margin", "chosen_length"
+CHOSEN, MARGIN, LENGTH = "chosen_logratio", "absolute_margin", "chosen_length"
 
 
 @torch.no_grad()
@@ -40,7 +40,7 @@ def metric_row(
     found[LOSS] = found[LOSS] + sum(terms.values())
     found |= {f"loss/{name}": value for name, value in terms.items()}
     margin = scores.chosen_logratio - scores.rejected_logratio
-    found |= {UNITS: columns[UNITS].sum(), MARGIN: margin.abs().mean()}
+    found |= {UNITS: columns[UNITS].sum(), CHOSEN: scores.chosen_logratio.mean(), MARGIN: margin.abs().mean()}
     found[LENGTH] = scores.chosen_length.to(losses).mean()
     found |= start_figures(loss, columns, scores) if stage == "train" and step == 0 else {}
     found |= {**measured, **hooks.pair_metrics(scores, losses, stage, step)}
@@ -51,8 +51,8 @@ def metric_row(
 
 
 def set_aside(row: dict[str, Any]) -> dict[str, Any]:
-    """Takes out of a row what is watched but not logged: units, mean absolute margin of the scores, mean length.
+    """Takes out of a row what is watched but not logged: units, mean chosen log-ratio and absolute margin, mean length.
 
     In the first step also what `start_figures` gives.
     """
-    return {name: row.pop(name) for name in (UNITS, MARGIN, LENGTH, *START) if name in row}
+    return {name: row.pop(name) for name in (UNITS, CHOSEN, MARGIN, LENGTH, *START) if name in row}

@@ -16,8 +16,10 @@ from dpoframe.train.start import DRIFT, EXPECTED, OFF, SLOPE, rounding, score_to
 
 # Three windows of this many steps are compared: shorter ones follow the noise of single batches.
 WINDOW = 10
-# In rewards, which beta scales alike for sums of nats and for denoising errors: a smaller fall is common and harmless.
+# A fall below the reference is common and harmless while it is small in rewards, or in parts of the score itself. Both must
+# be passed: beta makes much of little where scores are denoising errors, and a hundredth of a short answer is nothing.
 FALL = 0.1
+FALL_OF_SCORE = 0.01
 
 
 class Watch(Callback):
@@ -33,6 +35,7 @@ class Watch(Callback):
     def __init__(self, kind: str, exact: bool, precision: str, per_unit: bool) -> None:
         self.kind, self.exact, self.precision, self.per_unit = kind, exact, precision, per_unit
         self.chosen: deque[float] = deque(maxlen=3 * WINDOW)
+        self.parts: deque[float] = deque(maxlen=WINDOW)
         self.told = False
 
     def on_train_batch_end(
@@ -45,17 +48,19 @@ class Watch(Callback):
             if self.per_unit:
                 _compare_lengths(watched["chosen_length"], batch.chosen_length)
         self.chosen.append(row["rewards/chosen"])
-        if self.kind != "none" and trainer.is_global_zero and not self.told and falling(self.chosen):
+        self.parts.append(watched["chosen_logratio"] / (abs(row["logps/chosen"]) or 1.0))
+        if self.kind != "none" and trainer.is_global_zero and not self.told and falling(self.chosen, self.parts):
             self.told = True
             warn(falling_message(self.chosen))
 
     def state_dict(self) -> dict[str, Any]:
         """What was seen so far, for a resumed run."""
-        return {"chosen": list(self.chosen), "told": self.told}
+        return {"chosen": list(self.chosen), "parts": list(self.parts), "told": self.told}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from there."""
         self.chosen.extend(state_dict["chosen"])
+        self.parts.extend(state_dict["parts"])
         self.told = state_dict["told"]
 
     def _first_step(self, module: Any, row: dict[str, Any], watched: dict[str, float]) -> None:
@@ -86,9 +91,14 @@ def warn(message: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
-def falling(values: deque[float]) -> bool:
-    """Whether the mean chosen reward fell over three windows in a row, to less than -`FALL`."""
-    if len(values) < 3 * WINDOW:
+def falling(values: deque[float], parts: deque[float]) -> bool:
+    """Whether the mean chosen reward fell over three windows in a row, and in the last by more than is harmless.
+
+    Args:
+        values: Mean chosen rewards of the last steps.
+        parts: The mean chosen log-ratio of each step of the last window, in parts of the policy's mean score.
+    """
+    if len(values) < 3 * WINDOW or sum(parts) / len(parts) > -FALL_OF_SCORE:
         return False
     seen = list(values)
     first, second, third = (sum(seen[start : start + WINDOW]) / WINDOW for start in range(0, 3 * WINDOW, WINDOW))

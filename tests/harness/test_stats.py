@@ -67,10 +67,12 @@ def test_cluster_stderr_agrees_with_statsmodels() -> None:
 
 def test_cluster_interval_uses_clusters() -> None:
     """Several values a cluster take the cluster-robust error, t with C - 1 degrees of freedom, and n = C."""
-    got = stats.mean_interval(CLUSTERED, CLUSTERS)
+    got = stats.mean_interval(CLUSTERED, CLUSTERS, share=False)
     half = float(scipy_stats.t.ppf(0.975, 3)) * 0.2673325020768456
     assert (got.value, got.low, got.high) == pytest.approx((0.6, 0.6 - half, 0.6 + half), abs=1e-9)
     assert got.n == 4
+    as_share = stats.mean_interval(CLUSTERED, CLUSTERS)
+    assert (as_share.low, as_share.high) == (0.0, 1.0), "a share's interval stays between 0 and 1"
 
 
 def test_clusters_of_one_are_the_plain_interval() -> None:

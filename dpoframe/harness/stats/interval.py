@@ -64,6 +64,15 @@ class Estimate:
 
         return Estimate(self.value + by, self.stderr, self.n, bounds, self.finest)
 
+    def within(self, lowest: float, highest: float) -> Estimate:
+        """The same figure, of which it is known that it lies between two numbers: bounds beyond them are cut off."""
+
+        def bounds(tail: float) -> tuple[float, float]:
+            low, high = self.bounds(tail)
+            return (low if math.isnan(low) else max(low, lowest)), (high if math.isnan(high) else min(high, highest))
+
+        return Estimate(self.value, self.stderr, self.n, bounds, self.finest)
+
     def mirrored(self) -> Estimate:
         """Minus the figure."""
 

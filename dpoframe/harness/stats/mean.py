@@ -35,7 +35,7 @@ def mean_interval(values: Sequence[float], clusters: Sequence[Hashable], *, shar
     Shares that are all the same take an interval that allows for what was not seen, each cluster counting once.
 
     `clusters` names the unit each value belongs to (the prompt); `n` of the result is the number of clusters. `share`
-    says that the values are bounded by 0 and 1; where not, zeros and ones are numbers like any other.
+    says that the values are bounded by 0 and 1, and so is the interval; where not, zeros and ones are numbers like any other.
     """
     return mean_estimate(values, clusters, share=share).interval()
 
@@ -48,10 +48,11 @@ def mean_estimate(values: Sequence[float], clusters: Sequence[Hashable], *, shar
     if share and len(set(values)) == 1 and 0.0 <= values[0] <= 1.0:
         return constant_share(values[0], count)
     if count == len(values):
-        return share_of(sum(values), count) if share and is_binary(values) else _t(values)
-    sums, sizes = _by_cluster(values, clusters)
-    mean = float(sums.sum() / sizes.sum())
-    return student(mean, _robust(sums, sizes, small_sample=True), count)
+        found = share_of(sum(values), count) if share and is_binary(values) else _t(values)
+    else:
+        sums, sizes = _by_cluster(values, clusters)
+        found = student(float(sums.sum() / sizes.sum()), _robust(sums, sizes, small_sample=True), count)
+    return found.within(0.0, 1.0) if share and min(values) >= 0.0 and max(values) <= 1.0 else found
 
 
 def paired_difference(

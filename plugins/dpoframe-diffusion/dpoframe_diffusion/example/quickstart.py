@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpoframe import MissingExtraError
+from dpoframe import MissingExtraError, emit, say
 from dpoframe_diffusion.example.digits import INSTALL, SHARES
-from dpoframe_diffusion.example.told import emit, pacing, say, table
+from dpoframe_diffusion.example.told import pacing, table
 
 RECIPE, SUITE = "digits-bold", "digits"
 AIM = "ink"

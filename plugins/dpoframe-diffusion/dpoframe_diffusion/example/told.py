@@ -1,27 +1,15 @@
-"""What the verb says: progress on stderr, the result on stdout, as text or as one JSON document."""
+"""What the verb says: progress, and the table of figures."""
 
 from __future__ import annotations
 
-import importlib
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from dpoframe import say
+
 EVERY = 10.0
 """Seconds between two lines of progress."""
-
-
-def emit(document: Mapping[str, Any], text: str) -> None:
-    """Gives the result, as every verb does: `document` where --json was given, else `text`."""
-    # The command line alone knows which stdout is the user's, and no public name gives it to a plugin's verb.
-    importlib.import_module("dpoframe.cli.output").emit(document, text)
-
-
-def say(text: str) -> None:
-    """Tells a person something, on stderr."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
 
 
 def pacing() -> Callable[[str, int, int], None]:
