@@ -90,7 +90,15 @@ def test_a_wrong_pipeline_stops_a_run_before_its_data(sd, tmp_path, host):
 LORA = {"r": 8, "target_modules": ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2"]}
 
 
-@pytest.mark.parametrize(("family", "lora"), [("sd", None), ("sdxl", LORA), ("sd_v", LORA)])
+# So small a transformer needs the layers between its attentions, too.
+BLOCKS = {"r": 8, "target_modules": ["to_q", "to_k", "to_v", "to_out.0", "proj", "net.2", "proj_out"]}
+
+
+# At these rates both pictures of a pair become less likely, which a run warns of.
+@pytest.mark.filterwarnings("ignore:The chosen responses keep getting less likely:RuntimeWarning")
+@pytest.mark.parametrize(
+    ("family", "lora"), [("sd", None), ("sdxl", LORA), ("sd_v", LORA), ("sd35", BLOCKS), ("flux", None), ("flux_schnell", BLOCKS)]
+)
 def test_training_raises_held_out_accuracy(family, lora, request, host, tmp_path, pairs, examples):
     """After a few steps on discs against rings the policy tells unseen discs from unseen rings; the loss has fallen from ln 2."""
     folder = request.getfixturevalue(family)
