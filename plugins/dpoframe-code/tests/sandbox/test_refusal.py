@@ -279,10 +279,13 @@ def test_flags_for_writing_are_those_of_this_kernel() -> None:
     assert seccomp.write_flags(platform.machine()) == flags
 
 
-def test_namespaces_hold_by_themselves() -> None:
+def test_namespaces_hold_by_themselves(tmp_path: Path) -> None:
     """Bubblewrap alone, without the other locks, shows nothing of the machine but the interpreter, read-only."""
     namespaces()
-    hidden = ["/proc", "/tmp", "/home", "/root/.ssh", "/root/.bashrc", "/etc/passwd", "/bin/sh", "/usr/bin", "/sys", "/dev/shm"]
+    # Folders above what is bound are there, and empty but for it: /tmp is, where the environment lies in it.
+    bait = tmp_path / "bait"
+    bait.touch()
+    hidden = ["/proc", str(bait), "/root/.ssh", "/root/.bashrc", "/etc/passwd", "/bin/sh", "/usr/bin", "/sys", "/dev/shm"]
     hidden += [str(ROOT / "README.md"), str(Path(__file__)), str(ROOT / "plugins" / "dpoframe-code" / "dpoframe_code" / "oracle")]
     source = f"""
 import ctypes, os, socket
