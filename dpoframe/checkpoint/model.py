@@ -133,7 +133,9 @@ def modality_of(folder: Path, changes: Mapping[str, Any] | None = None) -> Modal
         restored: Modality = TypeAdapter(kind).validate_python(fields)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
         raise CheckpointError(f"{folder / RECORD} cannot be read, so the model cannot be opened: {error}") from error
-    return made_of(kind, {**fields, **changes}) if changes else restored
+    made = made_of(kind, {**fields, **changes}) if changes else restored
+    made.settle(folder)
+    return made
 
 
 def made_of(kind: type[Modality], fields: Mapping[str, Any]) -> Modality:

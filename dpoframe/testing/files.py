@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dpoframe.testing.contract import Contract
+from dpoframe.errors import MachineError
+from dpoframe.testing.contract import Contract, skip
 
 
 class RecipeContract(Contract):
@@ -39,4 +40,7 @@ class SuiteContract(Contract):
         """
         from dpoframe.harness.suites.loading import load_suite
 
-        load_suite(self.path, self.host)
+        try:
+            load_suite(self.path, self.host)
+        except MachineError as error:
+            skip(f"the suite cannot run on this machine: {error}")

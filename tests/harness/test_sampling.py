@@ -128,7 +128,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     (tmp_path / "letters.yaml").write_text(
         "name: letters\nversion: 1\nsystem: 'Be brief.'\nprompts: prompts.jsonl\n"
-        "generation: {max_new_tokens: 5, temperature: 1.0}\nsamples: 3\nseed: 7\npairs: {name: toy, count: 2}\nevaluators: [response_length, preference_accuracy]\n"
+        "generation: {max_new_tokens: 5, temperature: 1.0}\nsamples: 3\nseed: 7\n"
+        "pairs: {name: toy, count: 2}\nevaluators: [response_length, preference_accuracy]\n"
     )
     monkeypatch.chdir(tmp_path)
     host = PluginHost([])

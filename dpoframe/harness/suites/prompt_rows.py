@@ -74,7 +74,7 @@ def read_prompts(build: Assembly, given: Any) -> tuple[Prompt, ...]:
         if prompt.id in seen:
             build.fault(("prompts",), f"holds two prompts with the id {prompt.id!r}.", "Give each its own id.")
         seen.add(prompt.id)
-    if "prompts" in build.document.data and not made and not build.faults:
+    if "prompts" in build.document.data and not made and not build.faults and not build.machine:
         build.fault(("prompts",), "holds no prompt.")
     return tuple(made)
 

@@ -15,7 +15,7 @@ from dpoframe_code.problems.dataset import code_problems
 from dpoframe_code.problems.prompts import answer_of, blank_of, prompt_of
 from dpoframe_code.sandbox import Sandbox, Status
 
-from dpoframe import ConfigError, DataError, PreferencePair, RefusedRow, Sample, UnscoredError, as_text
+from dpoframe import DataError, MachineError, PreferencePair, RefusedRow, Sample, UnscoredError, as_text
 from dpoframe.testing import DatasetContract
 
 LAYOUTS = ("HumanEval", "HumanEval+", "EvalPlus", "MBPP", "sanitized", "MBPP+")
@@ -203,7 +203,7 @@ def test_broken_problem_in_a_sample(meta: dict[str, Any]) -> None:
 
 def test_without_a_path() -> None:
     """A suite without the benchmark's file says what gets it, for each benchmark."""
-    with pytest.raises(ConfigError, match=r"(?s)curl -LO https://\S+HumanEval.jsonl.gz\n.*curl -LO https://\S+mbpp.jsonl"):
+    with pytest.raises(MachineError, match=r"(?s)curl -LO https://\S+HumanEval.jsonl.gz\n.*curl -LO https://\S+mbpp.jsonl"):
         code_problems()
     with pytest.raises(DataError, match=r"(?s)away.jsonl is not there .*curl -LO"):
         code_problems("away.jsonl")

@@ -15,7 +15,7 @@ from dpoframe_code.problems import Problem
 from dpoframe_code.sandbox import Sandbox
 from torch import Tensor, nn
 
-from dpoframe import ConfigError, Example, Modality, Request, Sample, Scores
+from dpoframe import ConfigError, Example, MachineError, Modality, Request, Sample, Scores
 from dpoframe.cli import main
 from dpoframe.harness import EvalFolder, Subject, load_suite, run_suite
 
@@ -81,7 +81,7 @@ def test_every_suite_parses(tmp_path: Path, rows: dict[str, dict[str, Any]], san
 @pytest.mark.parametrize("name", sorted(SUITES))
 def test_suite_without_its_file(name: str) -> None:
     """Without a file the suite says what gets it, and where it is named."""
-    with pytest.raises(ConfigError, match=r"(?s)No file of problems is given.*--set prompts.path=FILE.*curl -LO https://"):
+    with pytest.raises(MachineError, match=r"(?s)No file of problems is given.*--set prompts.path=FILE.*curl -LO https://"):
         load_suite(SUITES[name])
 
 

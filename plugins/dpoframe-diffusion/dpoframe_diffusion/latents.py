@@ -120,7 +120,13 @@ class Encodings:
         return Shelf(cache_folder() / f"{kind}-{digest}")
 
     def _encode_prompt(self, text: str) -> dict[str, Tensor]:
-        return self.frozen.prompts([text])[0]
+        found = self.frozen.prompts([text])[0]
+        if not all(bool(tensor.isfinite().all()) for tensor in found.values() if tensor.is_floating_point()):
+            raise DataError(
+                f"The text encoders give numbers that are not finite for the caption {text[:80]!r}. Set dtype: float32 or bfloat16 "
+                "where they are in float16; else their weights may be damaged: copy them again."
+            )
+        return found
 
     def _picture_encoder(self) -> Callable[[Framed], dict[str, Tensor]]:
         """Encodes pictures; the one that was decoded last is kept for its next frame."""

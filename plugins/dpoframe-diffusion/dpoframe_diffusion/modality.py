@@ -212,12 +212,16 @@ class DiffusionModality(Modality):
 
         save(model, self.location, folder, merge=self.merge_on_save)
 
+    def settle(self, folder: Path) -> None:
+        """A whole pipeline stands in for the one it was trained from."""
+        if (folder / INDEX).is_file():
+            settle(self.model, folder)
+
     def load(self, folder: Path) -> nn.Module:
         """Reads a folder that `save` or diffusers wrote; adapters stay switchable. CheckpointError where it holds none of these."""
         from dpoframe_diffusion.saving import load
 
-        if (folder / INDEX).is_file():
-            settle(self.model, folder)
+        self.settle(folder)
         return load(folder, self.location, self.dtype).eval()
 
     def without_adapter(self, model: nn.Module) -> contextlib.AbstractContextManager[Any]:

@@ -215,6 +215,16 @@ def test_latents_that_are_not_finite(copied, framed_pictures, tmp_path, picture)
         latents._check_finite(media, torch.float16, torch.tensor([float("nan")]))
 
 
+def test_captions_that_are_not_finite(copied):
+    """The caption is named, with what to do; nothing of it is kept."""
+    file = copied / "text_encoder" / "model.safetensors"
+    change(file, next(name for name in load_file(file) if name.endswith("final_layer_norm.bias")), float("nan"))
+    encodings = Encodings(Location(str(copied)))
+    with pytest.raises(DataError, match="not finite for the caption 'a disc'"):
+        encodings.prompt("a disc")
+    assert list(encodings.texts.folder.glob("*")) == []
+
+
 def test_float16_overflow(copied, picture):
     """A VAE that is told to run in float16 and overflows there is an error that says so; with force_upcast it is float32."""
     file = copied / "vae" / "diffusion_pytorch_model.safetensors"

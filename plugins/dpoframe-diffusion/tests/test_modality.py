@@ -324,6 +324,8 @@ def test_a_whole_pipeline_needs_its_origin_no_more(sd, tmp_path, examples):
     elsewhere = dataclasses.replace(modality, model=str(tmp_path / "gone"))
     with pytest.raises(ConfigError, match="There is no pipeline at"):
         elsewhere.collate(examples())
+    elsewhere.settle(tmp_path / "out")
+    elsewhere.check_generation({"width": 16, "height": 16})  # before any weights are read
     with torch.no_grad():
         found = elsewhere.score(elsewhere.load(tmp_path / "out"), elsewhere.collate(examples()))
     assert found.value.tolist() == wanted

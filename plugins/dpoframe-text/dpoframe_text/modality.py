@@ -223,9 +223,13 @@ class TextModality(Modality):
 
         save(model, self.encoder.tokenizer, folder, merge=self.merge_on_save)
 
+    def settle(self, folder: Path) -> None:
+        """Its tokenizer stands in for the model's own where that is gone."""
+        _HOMES[self.model] = str(folder)
+
     def load(self, folder: Path) -> nn.Module:
         """Reads a folder that `save`, transformers or peft wrote; an adapter stays switchable."""
-        _HOMES[self.model] = str(folder)
+        self.settle(folder)
         loader = Loader(str(folder), trust_remote_code=self.trust_remote_code)
         if loader.adapter is not None and not _loadable(loader.base):
             # The base's folder is gone or was another machine's: this modality knows where it came from.

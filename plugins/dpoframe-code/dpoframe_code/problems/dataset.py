@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from dpoframe import ConfigError, DataError, PreferencePair, RefusedRow
+from dpoframe import DataError, MachineError, PreferencePair, RefusedRow
 from dpoframe_code.problems.problem import KEY
 from dpoframe_code.problems.prompts import Form, answer_of, blank_of, prompt_of
 from dpoframe_code.problems.reading import Part, read_problems
@@ -44,11 +44,11 @@ def code_problems(
         revision: Its commit, branch or tag.
 
     Raises:
-        ConfigError: No path is given; the message says how the benchmarks are had.
+        MachineError: No path is given; the message says how the benchmarks are had.
         DataError: It is not there.
     """
     if not path:
-        raise ConfigError(f"No file of problems is given. {_GET}")
+        raise MachineError(f"No file of problems is given. {_GET}")
     if not path.startswith("hub:") and Path(path).suffix and not Path(path).expanduser().exists():
         raise DataError(f"{path} is not there (looked for from {Path.cwd()}). {_GET}")
     return _pairs(path, form, part, split, subset, revision)
