@@ -11,6 +11,7 @@ import torch
 from diffusers import DiffusionPipeline
 from dpoframe_diffusion import saving
 from dpoframe_diffusion.digests import image_digest, part_files, text_digest
+from dpoframe_diffusion.framing import FramingSection
 from dpoframe_diffusion.loading import Location
 from dpoframe_diffusion.modality import DiffusionModality, LoraSection
 from dpoframe_diffusion.saving import LORA, base_of
@@ -20,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from dpoframe import CheckpointError, MachineError
 
 FAMILIES = ["sd", "sd_v", "sdxl", "sd3", "flux"]
+SMALL = FramingSection(resolution=16)
 
 
 def changed(modality):
@@ -57,7 +59,7 @@ def plain_pipeline(folder):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_adapters_in_plain_diffusers(name, alpha, request, tmp_path):
     """The LoRA file is one that `load_lora_weights` reads; the prediction is the trained model's, whatever the scale was."""
-    modality = DiffusionModality(model=str(request.getfixturevalue(name)), lora=LoraSection(r=2, alpha=alpha))
+    modality = DiffusionModality(model=str(request.getfixturevalue(name)), lora=LoraSection(r=2, alpha=alpha), framing=SMALL)
     model = changed(modality)
     expected, before = prediction(modality, model), prediction(modality, modality.location.denoiser())
     modality.save(model, tmp_path)
@@ -79,7 +81,7 @@ def test_adapters_in_plain_diffusers(name, alpha, request, tmp_path):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_whole_pipelines_in_plain_diffusers(name, lora, request, tmp_path):
     """All weights trained, or adapters merged on saving: `from_pretrained` loads the folder, and the prediction is the same."""
-    modality = DiffusionModality(model=str(request.getfixturevalue(name)), lora=lora, merge_on_save=lora is not None)
+    modality = DiffusionModality(model=str(request.getfixturevalue(name)), lora=lora, merge_on_save=lora is not None, framing=SMALL)
     model = changed(modality)
     weights = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     expected = prediction(modality, model)
