@@ -17,7 +17,7 @@ _LONGEST = 200
 
 
 def add_samples(run: Path, model: Path, suites: Sequence[str]) -> None:
-    """Puts the first pictures of a run's evaluations into the folder of its model, and a table of them into its README.md.
+    """Puts the first picture of the first prompts of a run's evaluations into the folder of its model, and a table of them into its README.md.
 
     Suites whose answers are no pictures change nothing. A card that has such a table already keeps it.
 
@@ -40,13 +40,14 @@ def _rows(run: Path, suite: str, target: Path) -> list[str]:
     """Rows of the table; the pictures are copied to `target`."""
     before, after = (EvalFolder(place).samples() for place in (run / BASE / "eval" / suite, run / "eval" / suite))
     aligned = {row.id: row for row in after}
-    rows: list[str] = []
+    rows: dict[str, str] = {}
     for row in before:
-        pictures = [row.response, aligned[row.id].response] if row.id in aligned else []
+        prompt = _cell(as_text(row.prompt))
+        pictures = [row.response, aligned[row.id].response] if row.id in aligned and prompt not in rows else []
         if len(rows) < COUNT and pictures and all(isinstance(one, Media) and one.kind == "image" and one.path for one in pictures):
             names = [_copied(one.path, target) for one in pictures]
-            rows.append("| " + " | ".join([_cell(as_text(row.prompt)), *(f"![]({name})" for name in names)]) + " |\n")
-    return rows
+            rows[prompt] = "| " + " | ".join([prompt, *(f"![]({name})" for name in names)]) + " |\n"
+    return list(rows.values())
 
 
 def _copied(picture: Path, target: Path) -> str:

@@ -51,6 +51,19 @@ def test_base_and_aligned_stand_side_by_side(run: Path) -> None:
     assert "The suite pictures" in card
 
 
+def test_every_prompt_is_shown_once(run: Path) -> None:
+    """Of several answers to one prompt the first is shown, so that the table has room for others."""
+    for side in ("base", "."):
+        file = run / side / "eval" / "pictures" / "samples.jsonl"
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        file.write_text("".join(json.dumps({**row, "prompt": f"cat {place // 3}"}) + "\n" for place, row in enumerate(rows)))
+    add_samples(run, run / "model", ["pictures"])
+    rows = [
+        line.split("|")[1].strip() for line in (run / "model" / "README.md").read_text().splitlines() if line.startswith("| cat")
+    ]
+    assert rows == ["cat 0", "cat 1"]
+
+
 def test_a_second_time_changes_nothing(run: Path) -> None:
     """A card that has samples keeps them, so that a resumed run writes the same bytes."""
     add_samples(run, run / "model", ["pictures"])

@@ -54,6 +54,7 @@ They say that the model tells such pairs apart, not that its answers are better.
 {% for key, value in final.items() -%}
 | {{ key }} | {{ "%.4g" | format(value) }} |
 {% endfor %}
+
 {% endif %}
 {% if usage %}
 ## Use
