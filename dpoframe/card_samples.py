@@ -17,7 +17,7 @@ _LONGEST = 200
 
 
 def add_samples(run: Path, model: Path, suites: Sequence[str]) -> None:
-    """Puts the first picture of the first prompts of a run's evaluations into the folder of its model, and a table of them into its README.md.
+    """Puts pictures of a run's evaluations into the folder of its model, one a prompt, and a table of them into its README.md.
 
     Suites whose answers are no pictures change nothing. A card that has such a table already keeps it.
 
