@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from dpoframe_worker import StepMeter
+from dpoframe_worker import StepMeter, trainer
 from measure import Meter
 from safetensors.torch import save_file
 
@@ -43,18 +43,7 @@ def recipe(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, A
         "data": {"name": "prepared", "work": str(options.work)},
         "loss": {"name": "sigmoid", "beta": settings["beta"]},
         "reference": {"kind": options.reference},
-        "trainer": {
-            "max_steps": settings["steps"],
-            "batch_size": settings["batch_size"],
-            "lr": settings["lr"],
-            "schedule": "constant",
-            "warmup": 0,
-            "gradient_clip_val": 1e5,
-            "save_every": settings["steps"],
-            "threads": options.threads,
-            "accelerator": "cpu",
-            "devices": 1,
-        },
+        "trainer": trainer(settings, options.threads),
         "plugins": ["prepared"],
     }
 

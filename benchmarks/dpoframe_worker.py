@@ -34,6 +34,22 @@ class StepMeter(Callback):
         self.meter.end_step()
 
 
+def trainer(settings: dict[str, Any], threads: int) -> dict[str, Any]:
+    """The recipe's `trainer` section: a plain loop on the CPU, as the peers run theirs."""
+    return {
+        "max_steps": settings["steps"],
+        "batch_size": settings["batch_size"],
+        "lr": settings["lr"],
+        "schedule": "constant",
+        "warmup": 0,
+        "gradient_clip_val": 1e5,
+        "save_every": settings["steps"],
+        "threads": threads,
+        "accelerator": "cpu",
+        "devices": 1,
+    }
+
+
 def recipe(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
     """The run as a recipe; everything that is not named here is the default."""
     return {
@@ -41,19 +57,7 @@ def recipe(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, A
         "data": {"name": "jsonl", "path": str(options.work / "pairs.jsonl")},
         "loss": {"name": "sigmoid", "beta": 0.1},
         "reference": {"kind": options.reference},
-        "trainer": {
-            "max_steps": settings["steps"],
-            "batch_size": settings["batch_size"],
-            "lr": settings["lr"],
-            "schedule": "constant",
-            "warmup": 0,
-            "gradient_clip_val": 1e5,
-            "save_every": settings["steps"],
-            "threads": options.threads,
-            "bucket_by_length": settings["sorted"],
-            "accelerator": "cpu",
-            "devices": 1,
-        },
+        "trainer": trainer(settings, options.threads) | {"bucket_by_length": settings["sorted"]},
         "plugins": ["meter"],
     }
 

@@ -7,7 +7,7 @@ import itertools
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dpoframe import Available, EvaluatorSpec, Refused, Sample, Scored
 from dpoframe_diffusion.evaluators.base import PictureEvaluator
@@ -18,9 +18,6 @@ from dpoframe_diffusion.evaluators.weights import Weights
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-CARRIES = any(one.name == "carried" for one in dataclasses.fields(EvaluatorSpec))
-"""Whether this dpoframe keeps numbers of a sample that are for `aggregate` alone."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +33,7 @@ class VectorEvaluator(PictureEvaluator):
         return (self.network(),)
 
     def suited(self) -> Available | Refused:
-        """Whether the network takes pictures, and dpoframe keeps vectors."""
-        if not CARRIES:
-            return Refused("this version of dpoframe keeps no vectors of samples", "Upgrade it: pip install --upgrade dpoframe")
+        """Whether the network takes pictures."""
         return suited_features(self.network())
 
     def score(self, sample: Sample) -> Mapping[str, float]:
@@ -60,8 +55,7 @@ class VectorEvaluator(PictureEvaluator):
 
     def own(self, plain: EvaluatorSpec) -> EvaluatorSpec:
         """The names of a vector's numbers are in it: they are for `aggregate` alone."""
-        more: dict[str, Any] = {"carried": self.names()} if CARRIES else {}
-        return dataclasses.replace(super().own(plain), **more)
+        return dataclasses.replace(super().own(plain), carried=self.names())
 
 
 def drawn(scores: Sequence[Scored]) -> NDArray[np.int64]:

@@ -15,7 +15,6 @@ import torch
 from dpoframe_diffusion.evaluators.clip import clip_at
 from dpoframe_diffusion.evaluators.features import features_at, width_of
 from dpoframe_diffusion.evaluators.kid import Kid
-from dpoframe_diffusion.evaluators.vectors import CARRIES
 from dpoframe_diffusion.evaluators.weights import Weights
 from PIL import Image
 
@@ -203,9 +202,6 @@ def test_scores_are_vectors(clip_folder: Path, reference_folder: Path, samples: 
     score = evaluator.score(samples[0])
     assert list(score) == [f"v{place}" for place in range(24)]
     assert evaluator.spec.metrics == {}
-    if not CARRIES:
-        assert isinstance(evaluator.probe(), Refused)
-        pytest.skip("this dpoframe keeps no vectors of samples")
     assert evaluator.spec.carried == tuple(score)
     assert isinstance(evaluator.probe(), Available)
     assert isinstance(samples[0].response, Media)
