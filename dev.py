@@ -31,6 +31,8 @@ DISTRIBUTIONS = [
     "plugins/dpoframe-text[gguf]",
     "plugins/dpoframe-diffusion[example]",
     "plugins/dpoframe-code[quality]",
+    "plugins/dpoframe-summarization[similarity,models]",
+    "plugins/dpoframe-moderation[toxicity]",
     "evals",
 ]
 

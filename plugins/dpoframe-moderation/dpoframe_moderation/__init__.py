@@ -1,0 +1,27 @@
+"""Moderation for dpoframe.
+
+This module is what the entry point names; it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from dpoframe import hookimpl
+
+__version__ = "0.1.0"
+
+_HERE = Path(__file__).parent
+
+
+@hookimpl
+def dpoframe_suites() -> Mapping[str, Path]:
+    """Every YAML file beside this module in `suites/`, by its file name without the ending."""
+    return {path.stem: path for path in sorted((_HERE / "suites").glob("*.yaml"))}
+
+
+@hookimpl
+def dpoframe_recipes() -> Mapping[str, Path]:
+    """Every YAML file beside this module in `recipes/`, by its file name without the ending."""
+    return {path.stem: path for path in sorted((_HERE / "recipes").glob("*.yaml"))}
