@@ -87,7 +87,7 @@ class LoraSection:
             return self.target_modules if isinstance(self.target_modules, str) else list(self.target_modules)
         import torch
 
-        head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        head = model.get_output_embeddings()
         linear = (torch.nn.Linear, *_quantised())
         found = (name for name, part in model.named_modules() if isinstance(part, linear) and part is not head)
         return sorted({name.split(".")[-1] for name in found})

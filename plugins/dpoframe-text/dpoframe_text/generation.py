@@ -152,7 +152,7 @@ def _length_until(encoder: Encoder, job: Job, row: Sequence[int], end: int) -> i
 
 def _config(settings: GenerationSettings, ends: Sequence[int], pad: int) -> GenerationConfig:
     # Every switch that a model's own defaults might set is named: a suite's figures must not depend on them.
-    return GenerationConfig(  # type: ignore[no-untyped-call]
+    return GenerationConfig(
         max_new_tokens=settings.max_new_tokens,
         eos_token_id=list(ends) or None,
         pad_token_id=pad,

@@ -117,9 +117,7 @@ class Loader:
         config = self.config()
         with torch.random.fork_rng(devices=[]), quiet():
             torch.manual_seed(seed)
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-                config, trust_remote_code=self.trust_remote_code
-            )
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=self.trust_remote_code)
         if dtype != "auto":
             model.to(getattr(torch, dtype))
         return model
@@ -183,7 +181,7 @@ def four_bit() -> Any:
     import torch
     from transformers import BitsAndBytesConfig
 
-    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+    return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,

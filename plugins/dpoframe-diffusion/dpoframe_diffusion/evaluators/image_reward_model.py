@@ -98,7 +98,8 @@ def _loaded(file: Path, vocabulary: Path, mark: str, where: str) -> ImageRewardM
 
     state: Any = torch.load(file, map_location="cpu", weights_only=True)
     vision, text, head = (module.to(where) for module in towers(state))
-    size = int(vision.config.image_size)
+    config: Any = vision.config
+    size = int(config.image_size)
     # The authors resize and normalise as CLIP does.
     processor = CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
     with quiet():

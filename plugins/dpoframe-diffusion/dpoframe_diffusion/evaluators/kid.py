@@ -144,7 +144,8 @@ def distances(fake: Array, which: NDArray[np.int64], real: Vectors, draws: _Draw
     within = ((left @ (kernel(fake, fake) * apart)) * left).sum(1)
     across = ((left @ kernel(fake, real.values)) * right).sum(1) / draws.size**2
     with np.errstate(invalid="ignore", divide="ignore"):
-        return within / pairs + _within(real, draws) - 2 * across
+        found: Array = within / pairs + _within(real, draws) - 2 * across
+    return found
 
 
 @functools.lru_cache(maxsize=4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,15 +18,12 @@ from dpoframe_diffusion.example.digits import Digit, caption, digits
 from dpoframe_diffusion.example.networks import untrained
 from dpoframe_diffusion.quiet import quiet
 
-if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
-
 
 @dataclass(frozen=True)
 class Trained:
-    """The base, and the last losses of its two stages (means of the last tenth of the steps)."""
+    """The base, a `StableDiffusionPipeline`, and the last losses of its two stages (means of the last tenth of the steps)."""
 
-    pipeline: StableDiffusionPipeline
+    pipeline: Any
     autoencoder_loss: float
     denoiser_loss: float
 
@@ -41,7 +38,7 @@ def train_base(settings: BaseSettings, progress: Progress) -> Trained:
     shown = digits("train")
     with _alone(settings):
         with quiet():  # importing pipelines makes other libraries talk
-            pipeline = untrained(sorted({one.caption for one in shown}), settings.sizes)
+            pipeline: Any = untrained(sorted({one.caption for one in shown}), settings.sizes)
         pictures = _pictures(shown)
         first = _train_autoencoder(pipeline.vae, pictures, settings, progress)
         mean, deviation = _encoded(pipeline.vae, pictures)
@@ -91,12 +88,13 @@ def _train_autoencoder(vae: Any, pictures: Tensor, settings: BaseSettings, progr
         posterior = vae.encode(shown).latent_dist
         drawn = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=draws)
         error = functional.mse_loss(vae.decode(drawn).sample, shown)
-        return error + settings.kl * posterior.kl().mean() / drawn[0].numel()
+        divergence: Tensor = posterior.kl().mean() / drawn[0].numel()
+        return error + settings.kl * divergence
 
     return _descend([vae], loss, settings.autoencoder_steps, settings.autoencoder_lr, _named(progress, "autoencoder"))
 
 
-def _train_denoiser(pipeline: StableDiffusionPipeline, latents: _Latents, settings: BaseSettings, progress: Progress) -> float:
+def _train_denoiser(pipeline: Any, latents: _Latents, settings: BaseSettings, progress: Progress) -> float:
     """The noise in a noisy latent is predicted from latent, timestep and caption (Ho et al. 2020, equation 14)."""
     draws, steps = generator(seed_of(settings.seed, "denoiser")), pipeline.scheduler.config.num_train_timesteps
     tokens = _tokens(pipeline.tokenizer)

@@ -64,7 +64,7 @@ def _autoencoder(channels: tuple[int, ...]) -> Any:
 def _text_encoder(tokenizer: Any) -> Any:
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    made = CLIPTextModel(
+    made: Any = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
             hidden_size=WIDTH,

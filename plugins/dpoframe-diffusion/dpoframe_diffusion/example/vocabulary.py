@@ -29,7 +29,9 @@ def tokenizer_for(captions: Sequence[str]) -> Any:
     merges = merges_of(sorted({word for text in captions for word in text.split()}))
     tokens = [*letters, *(letter + _LAST for letter in letters), *("".join(pair) for pair in merges), *_SPECIAL]
     vocabulary = {token: number for number, token in enumerate(tokens)}
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=LENGTH)
+    # Pairs are what it takes; its annotation names files alone.
+    pairs: Any = merges
+    return CLIPTokenizer(vocab=vocabulary, merges=pairs, model_max_length=LENGTH)
 
 
 def merges_of(words: Sequence[str]) -> list[tuple[str, str]]:
