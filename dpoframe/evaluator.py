@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias
 
+from dpoframe.errors import UnscoredError
 from dpoframe.types import Sample
 
 Need: TypeAlias = Literal["response", "pair", "base_logp", "logratio", "rival"]
@@ -64,8 +65,8 @@ class EvaluatorSpec:
         aggregates: Scale of each figure that `aggregate` returns: figures over all samples that are no means.
         carried: Names of numbers that `score` returns for `aggregate` alone, such as a picture's vector: they are kept with
             the sample's verdict, and are no figures.
-        limit: Seconds that one `score` or one `aggregate` may take; it is stopped then, and leaves the sample unscored or the
-            figure unknown.
+        limit: Seconds that one `score`, one `score_batch` or one `aggregate` may take; it is stopped then, and leaves the sample
+            unscored or the figure unknown. The samples of a batch that was stopped are asked about one by one.
     """
 
     id: str
@@ -124,3 +125,29 @@ class Evaluator(ABC):
     def at_once(self) -> int:
         """How many samples `score` may be asked about at once, in threads; more than 1 pays where it waits for a service."""
         return 1
+
+    def batch_size(self) -> int:
+        """How many samples `score_batch` is given at a time; 1, the default, leaves them to `score`."""
+        return 1
+
+    def score_batch(self, samples: Sequence[Sample]) -> Sequence[Mapping[str, float] | UnscoredError | None]:
+        """What `score` says of each sample, in order: for models that take several at once, or work that is shared out.
+
+        Called where `batch_size` is above 1, and `at_once` is then of no effect. `score` stays: it is asked about each sample
+        of a batch on which this raises, and gives the same numbers but for rounding. A sample's number must not hang on which
+        others share its batch.
+
+        Args:
+            samples: At least one, at most `batch_size`, in the order of the suite: sort them by length here where that pays.
+
+        Returns:
+            One item a sample: what `score` returns, or the UnscoredError that it would raise.
+        """
+        return [_said(self, sample) for sample in samples]
+
+
+def _said(evaluator: Evaluator, sample: Sample) -> Mapping[str, float] | UnscoredError | None:
+    try:
+        return evaluator.score(sample)
+    except UnscoredError as error:
+        return error

@@ -172,6 +172,18 @@ class EvaluatorContract(PartContract):
         ahead, back = self.scored(), [self._score(sample) for sample in reversed(self._ready())]
         expect(ahead == back[::-1], f"scores differ in the other order: {ahead} and {back[::-1]}")
 
+    def test_batches_say_the_same(self) -> None:
+        """`score_batch` says of each sample what `score` says of it, but for rounding, whatever shares its batch.
+
+        If this fails: return one item a sample, in the order of the samples, with an UnscoredError where `score` would raise
+        it; mask the padding of a batch; where rounding alone is more than 1e-4, compute in float32.
+        """
+        if self.evaluator.batch_size() > 1:
+            alone, samples = self.scored(), self._ready()
+            _require_alike(alone, self.evaluator.score_batch(samples))
+            _require_alike(alone[:1], self.evaluator.score_batch(samples[:1]))
+            _require_alike(alone[::-1], self.evaluator.score_batch(samples[::-1]))
+
     def test_leaves_samples_as_they_are(self) -> None:
         """Scoring changes nothing in a sample: other evaluators read it too.
 
@@ -274,6 +286,18 @@ class EvaluatorContract(PartContract):
         for name, value in found.items():
             if finite or not math.isnan(value):
                 _require_within(f"{name} of {what}", value, spec.aggregates[name])
+
+
+def _require_alike(alone: Sequence[Values], together: Sequence[Any]) -> None:
+    expect(len(together) == len(alone), f"score_batch gave {len(together)} verdicts on {len(alone)} samples")
+    for one, other in zip(alone, together, strict=True):
+        found = None if isinstance(other, UnscoredError) else other
+        same = one == found or (one is not None and found is not None and _near(one, found))
+        expect(same, f"score gives {one}, score_batch {found}")
+
+
+def _near(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    return set(one) == set(other) and all(math.isclose(one[name], other[name], rel_tol=1e-4, abs_tol=1e-4) for name in one)
 
 
 def _figures(spec: EvaluatorSpec) -> dict[str, Scale]:

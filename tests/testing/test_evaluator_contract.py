@@ -50,6 +50,18 @@ class TestPicky(EvaluatorContract):
     evaluator = Picky()
 
 
+@dataclass(frozen=True)
+class Batched(Picky):
+    """Scores several at once, by the default."""
+
+    def batch_size(self) -> int:
+        return 3
+
+
+class TestBatched(EvaluatorContract):
+    evaluator = Batched()
+
+
 class TestPictures(EvaluatorContract):
     """Odd texts are not put to an evaluator whose samples are no texts."""
 
@@ -116,6 +128,17 @@ def dividing(self: Evaluator, scores: Sequence[Scored]) -> Mapping[str, float]:
     return {"median": len(scores) / sum(not one.values["words"] for one in scores)}
 
 
+def padded(self: Evaluator, samples: Sequence[Sample]) -> list[Mapping[str, float]]:
+    """Counts every answer as long as the longest of its batch."""
+    longest = max(len(as_text(sample.response).split()) for sample in samples)
+    return [{"words": float(longest)} for _ in samples]
+
+
+def batched(score_batch: Any) -> Evaluator:
+    """The sound evaluator with a way of its own to score batches."""
+    return broken(batch_size=lambda self: 8, score_batch=score_batch)
+
+
 CALLS: list[str] = []
 DRAWN = iter(range(10**6))
 
@@ -138,6 +161,11 @@ DRAWN = iter(range(10**6))
         (broken(score=counting), "order_does_not_matter"),
         (broken(score=sorting), "leaves_samples_as_they_are"),
         (broken(score=lambda self, s: 1.0), "scores_what_the_spec_names"),
+        (batched(padded), "batches_say_the_same"),
+        (batched(lambda self, samples: [self.score(samples[0])]), "batches_say_the_same"),
+        (batched(lambda self, samples: [None for _ in samples]), "batches_say_the_same"),
+        (batched(lambda self, samples: [{"words": 1.0, "units": 1.0} for _ in samples]), "batches_say_the_same"),
+        (batched(lambda self, samples: sorted(map(self.score, samples), key=str)), "batches_say_the_same"),
         (broken({"aggregates": {}}), "aggregates_what_the_spec_names"),
         (broken(aggregate=lambda self, scores: {}), "aggregates_what_the_spec_names"),
         (broken(aggregate=lambda self, scores: {"median": float("nan")}), "aggregates_what_the_spec_names"),

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
+import itertools
 import math
 import queue
 import re
@@ -25,7 +27,7 @@ from typing import Any, TypeAlias
 from dpoframe.errors import PluginError, UnscoredError
 from dpoframe.evaluator import Evaluator, EvaluatorSpec, Scale
 from dpoframe.harness.storage.folder import NOT_APPLICABLE, Row, Score
-from dpoframe.types import content_digest
+from dpoframe.types import Sample, content_digest
 
 PATIENCE = 3
 """Failures in a row that are not the samples' own, after which an evaluator is asked no more."""
@@ -82,19 +84,21 @@ def score_all(evaluator: Evaluator, rows: Iterable[Row]) -> Iterator[Score]:
     A sample is unscored where the evaluator raises, has nothing to say, gives something else than finite numbers on the
     scales of its spec, or takes longer than its limit. After `PATIENCE` samples in a row that were stopped at the limit, or
     failed for reasons not their own, the evaluator is asked no more: a hung one does not cost its limit times the number
-    of samples.
+    of samples. Where the evaluator takes batches, the samples of a batch that fails are asked about one by one.
 
     Args:
         evaluator: Whom to ask.
         rows: Samples; read as they are needed.
 
     Raises:
-        PluginError: The evaluator gave a metric that its spec does not name, or its limit is no time.
+        PluginError: The evaluator gave a metric that its spec does not name, another number of verdicts than a batch has
+            samples, or its limit is no time.
     """
     spec = evaluator.spec
     seconds, width = seconds_of(spec), max(1, evaluator.at_once())
     waiting: deque[tuple[Row, _Verdict | Pending]] = deque()
     patience = _Patience()
+    asked = _Batches(evaluator, patience).over(rows) if evaluator.batch_size() > 1 else ((row, None) for row in rows)
 
     def first() -> Score:
         row, pending = waiting.popleft()
@@ -103,8 +107,8 @@ def score_all(evaluator: Evaluator, rows: Iterable[Row]) -> Iterator[Score]:
         return Score(spec.id, row.id, verdict.values, verdict.reason, content_digest(row.prompt))
 
     with asking(evaluator.score, seconds, width) as ask:
-        for row in rows:
-            waiting.append((row, _absent(spec, row) or patience.end or ask(row.sample)))
+        for row, known in asked:
+            waiting.append((row, known or _absent(spec, row) or patience.end or ask(row.sample)))
             if len(waiting) >= width:
                 yield first()
         while waiting:
@@ -121,6 +125,49 @@ def seconds_of(spec: EvaluatorSpec) -> float:
     if not (math.isfinite(spec.limit) and spec.limit > 0):
         raise PluginError(f"The evaluator {spec.id!r} says a limit of {spec.limit} seconds; it must be finite and above 0.")
     return spec.limit
+
+
+@dataclass
+class _Batches:
+    """Asks about several samples in one call. What a failed call was about is left to be asked one by one.
+
+    After `PATIENCE` failures no further batch is tried: each may have cost the whole limit.
+    """
+
+    evaluator: Evaluator
+    patience: _Patience
+    failures: int = 0
+
+    def over(self, rows: Iterable[Row]) -> Iterator[tuple[Row, Pending | None]]:
+        """Every row in order, with what waits for its answer, or None where nothing is known of it."""
+        spec, there = self.evaluator.spec, iter(rows)
+        with asking(self.evaluator.score_batch, seconds_of(spec)) as ask:
+            while some := list(itertools.islice(there, self.evaluator.batch_size())):
+                wanted = [row for row in some if _absent(spec, row) is None]
+                found = self._asked(ask, [row.sample for row in wanted])
+                answers = iter(found if found is not None else [None] * len(wanted))
+                for row in some:
+                    yield row, None if _absent(spec, row) else next(answers)
+
+    def _asked(self, ask: Callable[[Any], Pending], samples: list[Sample]) -> list[Pending] | None:
+        if not samples or self.patience.end is not None or self.failures >= PATIENCE:
+            return None
+        try:
+            found = list(ask(samples)())
+        except (Exception, SystemExit, OverdueError):
+            self.failures += 1
+            return None
+        if len(found) != len(samples):
+            name = self.evaluator.spec.id
+            raise PluginError(f"The evaluator {name!r} gave {len(found)} verdicts on a batch of {len(samples)} samples.")
+        return [functools.partial(_given, one) for one in found]
+
+
+def _given(found: Any) -> Any:
+    """One item of a batch's answer as `score` would have given it."""
+    if isinstance(found, BaseException):
+        raise found
+    return found
 
 
 def _absent(spec: EvaluatorSpec, row: Row) -> _Verdict | None:
