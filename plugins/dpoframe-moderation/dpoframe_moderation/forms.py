@@ -105,7 +105,7 @@ class Asking:
         record: Record,
         prompt: str | list[Message],
         right: str,
-        wrong_answer: str,
+        other: str,
         category: str,
         positive: bool,
         *,
