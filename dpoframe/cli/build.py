@@ -58,7 +58,8 @@ def build(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Sets a key of the evaluator; with --model also generation.KEY and modality.KEY. Repeatable.",
+            help="Sets a key of the evaluator; with --model also generation.KEY, modality.KEY, and prompts.KEY of a suite. "
+            "Repeatable.",
         ),
     ] = None,
     metric: Annotated[
@@ -99,6 +100,9 @@ def build(
         str | None,
         typer.Option(help="--from-reference where a row holds its right answer under this name.", show_default="reference"),
     ] = None,
+    response: Annotated[
+        str, typer.Option(help="Where a row of a file holds the model's answer; `responses` is a list of several.")
+    ] = "response",
     media: Annotated[
         str | None,
         typer.Option(help="image, audio or video: the responses are paths of such files, not texts.", show_default=False),
@@ -126,6 +130,7 @@ def build(
     wanted = Wanted(
         Rule(mode, margin, per_prompt, None, from_reference or reference is not None),
         reference or "reference",
+        response,
         metric,
         better,
         failed_at,

@@ -119,7 +119,8 @@ def test_the_best_goes_against_the_worst(build: Any) -> None:
     assert rows[0] == {
         "prompt": "one", "chosen": "aaa", "rejected": "bbb", "score_chosen": 3.0, "score_rejected": 0.0, "evaluator": "vowels/1",
         "evaluator_version": "2.5", "metric": "count", "better": "higher", "chosen_source": "rows", "rejected_source": "rows",
-        "chosen_id": "first#0", "rejected_id": "first#1",
+        "chosen_id": "first#0", "rejected_id": "first#1", "chosen_count": 3.0, "rejected_count": 0.0, "chosen_length": 3.0,
+        "rejected_length": 3.0,
     }  # fmt: skip
     assert (rows[1]["chosen_source"], rows[2]["chosen_id"]) == ("elsewhere", "row 4#1")
     assert {name: told[name] for name in ("pairs", "prompts", "asked", "answers", "tied", "alone", "repeated")} == {

@@ -88,6 +88,7 @@ class Wanted:
 
     rule: Rule = field(default_factory=Rule)
     reference: str = "reference"
+    response: str = "response"
     metric: str | None = None
     better: Better | None = None
     failed_at: float | None = None
@@ -112,20 +113,22 @@ def build_pairs(
     weights are read.
 
     A row has `prompt`, `chosen`, `rejected` and the evidence: `score_chosen` and `score_rejected` (higher is better: of a
-    metric that is better low they are the metric's negative), `evaluator`, `evaluator_version`, `metric`, `better`, and
-    where each answer is from. Readers keep these in the pair's `meta`.
+    metric that is better low they are the metric's negative), `evaluator`, `evaluator_version`, `metric`, `better`,
+    everything that the evaluator gave for either answer (`chosen_NAME`, `rejected_NAME`), and where each is from. Readers
+    keep these in the pair's `meta`.
 
     Args:
         sources: Folders of evaluations, and files of rows with `prompt` and `response` or `responses`; may be empty where
             answers are sampled.
         out: The file to write, whole or not at all.
         evaluator: Name of an evaluator that scores answers, or `./mine.py:Class`.
-        changes: The evaluator's keys, `key=value`; with `sampling` also `generation.key=value` and `modality.key=value`.
-        wanted: What decides, and how pairs are chosen. `reference`: where a row holds its right answer. `metric`: one that
-            the evaluator gives a sample, its primary where None. `better`: which way, where the metric's scale does not say.
-            `failed_at`: for the mode `failed`, the value at which an answer has failed, and beyond it; the bad end of the
-            scale where None. `media`: the kind of file that texts in the rows name. `copy`: whether files are copied beside
-            `out`.
+        changes: The evaluator's keys, `key=value`; with `sampling` also `generation.key=value`, `modality.key=value` and, of a
+            suite, `prompts.key=value`.
+        wanted: What decides, and how pairs are chosen. `reference`: where a row holds its right answer. `response`: where a
+            row of a file holds the model's. `metric`: one that the evaluator gives a sample, its primary where None.
+            `better`: which way, where the metric's scale does not say. `failed_at`: for the mode `failed`, the value at which
+            an answer has failed, and beyond it; the bad end of the scale where None. `media`: the kind of file that texts in
+            the rows name. `copy`: whether files are copied beside `out`.
         sampling: Which answers are sampled from which model; the folder they stay in is named after `out` unless given.
         plugins: Where evaluators are; the installed ones unless given.
         progress: Told of every answer that is sampled and scored, as the stages `generate` and `score`.
@@ -148,9 +151,9 @@ def build_pairs(
     stored = [Path(source).expanduser() for source in sources]
     drawing = _drawing(sampling, place, settings, how, measure, stored, known)
     if stored and drawing is not None:
-        gather(stored, how.media)  # a source that is wrong is told before a model writes anything
+        gather(stored, how.media, response=how.response)  # a source that is wrong is told before a model writes anything
     drawn = [drawing.draw(progress)] if drawing is not None else []
-    found = gather([*stored, *drawn], how.media, how.reference if rule.from_reference else "")
+    found = gather([*stored, *drawn], how.media, how.reference if rule.from_reference else "", how.response)
     verdicts, counts = judge(found, measure, progress), Counter[str]()
     chosen = [rule.pairs(scored, counts) for scored in verdicts.prompts.values()]
     built = _told(place, found, verdicts, chosen, counts, measure, drawn)

@@ -41,7 +41,7 @@ class Gathered:
         prompts: Digest of a prompt to the answers to it, in the order in which they were found; none of them twice.
         rows: Answers found, right ones that rows hold not among them.
         repeated: Answers that had occurred for their prompt.
-        refused: Rows that hold none: how many, by the reason's code.
+        refused: Rows that hold none, or an empty one, which no training can use: how many, by the reason's code.
         first: The first of them in words.
     """
 
@@ -60,6 +60,10 @@ class Gathered:
                 self.first = self.first or f"{one.source}, row {one.row}: {one.reason}"
                 continue
             self.rows += not one.is_reference
+            if _is_blank(one.sample.response):
+                self.refused["empty-response"] += 1
+                self.first = self.first or f"{one.source}: the answer {one.sample.id} is empty."
+                continue
             prompt = content_digest(one.sample.prompt)
             # A right answer stays one, also where a model gave the same; it comes again with each of its row's answers.
             answer = f"{one.is_reference} {content_digest(one.sample.prompt, one.sample.response)}"
@@ -71,13 +75,14 @@ class Gathered:
         return self
 
 
-def gather(sources: Sequence[Path], media: str | None = None, reference: str = "") -> Gathered:
+def gather(sources: Sequence[Path], media: str | None = None, reference: str = "", response: str = "response") -> Gathered:
     """The answers in all sources.
 
     Args:
         sources: Folders of evaluations, and files of rows.
         media: `image`, `audio` or `video` where a text in `response` or `responses` is the path of such a file.
         reference: Where a row holds a right answer, which is then a candidate as well; empty for none.
+        response: Where a row of a file holds its one answer.
 
     Raises:
         ConfigError: `media` is no kind, or a source is named twice.
@@ -89,7 +94,7 @@ def gather(sources: Sequence[Path], media: str | None = None, reference: str = "
         raise ConfigError("A source is named twice; each answer counts once anyway. Name each source once.")
     found = Gathered()
     for source in sources:
-        found.take(_of_folder(source, reference) if source.is_dir() else _of_file(source, media, reference))
+        found.take(_of_folder(source, reference) if source.is_dir() else _of_file(source, media, reference, response))
     if not found.rows:
         why = f" The first row that was refused: {found.first}" if found.first else ""
         raise DataError(f"No answer was found in {', '.join(map(str, sources))}.{why}")
@@ -112,7 +117,7 @@ def _of_folder(folder: Path, reference: str) -> Iterator[Candidate | RefusedRow]
             yield RefusedRow(str(folder / "samples.jsonl"), number, fault.code, fault.reason)
 
 
-def _of_file(file: Path, media: str | None, reference: str) -> Iterator[Candidate | RefusedRow]:
+def _of_file(file: Path, media: str | None, reference: str, response: str) -> Iterator[Candidate | RefusedRow]:
     reader = next((name for end, name in ENDINGS.items() if file.name.lower().endswith(end) and name != "text"), "")
     if not reader:
         known = ", ".join(end for end, name in ENDINGS.items() if name != "text")
@@ -122,12 +127,12 @@ def _of_file(file: Path, media: str | None, reference: str) -> Iterator[Candidat
             yield row
             continue
         try:
-            yield from _of_row(row, media, reference)
+            yield from _of_row(row, media, reference, response)
         except RowError as fault:
             yield row.refuse(fault.code, fault.reason)
 
 
-def _of_row(row: RawRow, media: str | None, reference: str) -> list[Candidate]:
+def _of_row(row: RawRow, media: str | None, reference: str, response: str) -> list[Candidate]:
     """The answers of a row: `responses` has several, `response` one."""
     values, folder = row.values, Path(row.source).parent
     prompt = _content(values.get("prompt"), folder, None, "prompt")
@@ -137,10 +142,10 @@ def _of_row(row: RawRow, media: str | None, reference: str) -> list[Candidate]:
             raise RowError("wrong-type", f"'responses' must be a list of answers, found {shown(given)}.")
         one = False
     else:
-        given, one = [values.get("response")], True
-    answers = [_content(answer, folder, media, "response") for answer in given]
+        given, one = [values.get(response)], True
+    answers = [_content(answer, folder, media, response) for answer in given]
     name, source = str(values.get("id") or f"row {row.row}"), str(values.get("source") or Path(row.source).stem)
-    meta = {**{key: value for key, value in values.items() if key not in _OWN}, **_mapping(values.get("meta"))}
+    meta = {**{key: value for key, value in values.items() if key not in (*_OWN, response)}, **_mapping(values.get("meta"))}
     if values.get("reference"):
         meta["reference"] = values["reference"]
     detail, finished = _mapping(values.get("detail")) if one else {}, values.get("finished", True) is not False
@@ -148,6 +153,10 @@ def _of_row(row: RawRow, media: str | None, reference: str) -> list[Candidate]:
         Sample(f"{name}#{number}", prompt, answer, finished, detail, meta) for number, answer in enumerate(answers, _number(values))
     ]
     return [*(Candidate(sample, source) for sample in samples), *_right(samples[0], values, reference, folder, media)]
+
+
+def _is_blank(answer: Content) -> bool:
+    return isinstance(answer, str) and not answer.strip()
 
 
 def _number(values: Mapping[str, Any]) -> int:

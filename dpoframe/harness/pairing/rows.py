@@ -11,13 +11,16 @@ from typing import Any
 
 from dpoframe.data.files import written
 from dpoframe.errors import ConfigError
-from dpoframe.harness.pairing.choosing import Chosen
+from dpoframe.harness.pairing.choosing import Chosen, Rated
 from dpoframe.harness.pairing.scored import Measure
 from dpoframe.harness.storage.media import Blobs
 from dpoframe.types import Content, Media
 
 _LONGEST = 200
 """Characters of a text that a reader of pairs keeps in their `meta`."""
+
+_MOST_CARRIED = 40
+"""Numbers beside the metrics that an evaluator may carry and that are evidence; more of them are a vector."""
 
 
 @dataclass
@@ -63,19 +66,27 @@ class PairFile:
             "better": self.measure.better,
         }
         for pair in pairs:
-            (better, high), (worse, low) = pair.better, pair.worse
-            yield {
-                "prompt": self._plain(better.sample.prompt),
-                "chosen": self._plain(better.sample.response),
-                "rejected": self._plain(worse.sample.response),
-                "score_chosen": high,
-                "score_rejected": low,
+            better, worse = pair.better, pair.worse
+            row = {
+                "prompt": self._plain(better.candidate.sample.prompt),
+                "chosen": self._plain(better.candidate.sample.response),
+                "rejected": self._plain(worse.candidate.sample.response),
+                "score_chosen": better.score,
+                "score_rejected": worse.score,
                 **about,
-                "chosen_source": better.source[:_LONGEST],
-                "rejected_source": worse.source[:_LONGEST],
-                "chosen_id": better.sample.id[:_LONGEST],
-                "rejected_id": worse.sample.id[:_LONGEST],
+                "chosen_source": better.candidate.source[:_LONGEST],
+                "rejected_source": worse.candidate.source[:_LONGEST],
+                "chosen_id": better.candidate.sample.id[:_LONGEST],
+                "rejected_id": worse.candidate.sample.id[:_LONGEST],
             }
+            evidence = {**self._evidence(better, "chosen"), **self._evidence(worse, "rejected")}
+            yield row | {name: value for name, value in evidence.items() if name not in row}
+
+    def _evidence(self, one: Rated, side: str) -> dict[str, float]:
+        """What the evaluator gave for one side, each number under a name of its own, so that readers of pairs keep it."""
+        spec = self.measure.evaluator.spec
+        kept = {*spec.metrics, *(spec.carried if len(spec.carried) <= _MOST_CARRIED else ())}
+        return {f"{side}_{name}"[:_LONGEST]: value for name, value in one.values.items() if name in kept}
 
     def _plain(self, content: Content) -> Any:
         if isinstance(content, Media):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SAMPLES = 8
 """Answers a prompt where neither the command nor a suite says how many."""
 
-_GENERATION, _MODALITY = "generation.", "modality."
+_GENERATION, _MODALITY, _PROMPTS = "generation.", "modality.", "prompts."
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class Drawing:
 
 
 def apart(changes: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words of `--set` that say how answers are sampled (`generation.`, `modality.`), and those for the evaluator."""
-    ours = [one for one in changes if one.strip().startswith((_GENERATION, _MODALITY))]
+    """The words of `--set` that say what is sampled (`generation.`, `modality.`, `prompts.`), and those for the evaluator."""
+    ours = [one for one in changes if one.strip().startswith((_GENERATION, _MODALITY, _PROMPTS))]
     return ours, [one for one in changes if one not in ours]
 
 
@@ -80,7 +80,7 @@ def prepared(wanted: Sampling, changes: Sequence[str], plugins: PluginHost, *, a
 
     Args:
         wanted: Model, prompts and numbers.
-        changes: `generation.key=value` and `modality.key=value`.
+        changes: `generation.key=value`, `modality.key=value`, and for a suite `prompts.key=value`.
         plugins: Where suites and modalities are.
         alone: Whether there are no other answers, which could bring the right ones.
 
@@ -124,6 +124,8 @@ def _suite(wanted: Sampling, changes: Sequence[str], plugins: PluginHost) -> Sui
     numbers = {"samples": wanted.samples, "seed": wanted.seed}
     said = [*changes, *(f"{name}={value}" for name, value in numbers.items() if value is not None)]
     if not _is_suite(wanted.prompts, plugins):
+        if stray := [one for one in changes if one.strip().startswith(_PROMPTS)]:
+            raise ConfigError(f"--set {stray[0]} is a key of a suite's prompts, and --prompts {wanted.prompts} is a file of rows.")
         default = [] if wanted.samples is not None else [f"samples={SAMPLES}"]
         return asked(Path(wanted.prompts), [*said, *default], plugins)
     read = read_suite(wanted.prompts, plugins, said)

@@ -13,6 +13,7 @@ from dpoframe.config.overrides import apply
 from dpoframe.errors import ConfigError, Fault, MachineError
 from dpoframe.evaluator import Evaluator, Scale
 from dpoframe.harness.pairing.candidates import Candidate, Gathered
+from dpoframe.harness.pairing.choosing import Rated
 from dpoframe.harness.phases.laying import RIVAL, seen_by
 from dpoframe.harness.phases.limits import score_all
 from dpoframe.harness.storage.folder import Row
@@ -41,6 +42,11 @@ class Measure:
         return value if self.better == "higher" else -value
 
     @property
+    def error(self) -> str:
+        """Under which an evaluator that measures gives the standard error of the metric, beside it."""
+        return f"{self.name}_error"
+
+    @property
     def worst(self) -> float | None:
         """The end of the scale that is bad, oriented; None where the scale has none."""
         end = self.scale.low if self.better == "higher" else self.scale.high
@@ -49,9 +55,9 @@ class Measure:
 
 @dataclass
 class Verdicts:
-    """Candidates of one prompt after another with their oriented scores; those without one are counted, by the reason."""
+    """Candidates of one prompt after another with what was said of them; those without a score are counted, by the reason."""
 
-    prompts: dict[str, list[tuple[Candidate, float]]] = field(default_factory=dict)
+    prompts: dict[str, list[Rated]] = field(default_factory=dict)
     unscored: Counter[str] = field(default_factory=Counter)
 
 
@@ -132,10 +138,11 @@ def judge(found: Gathered, measure: Measure, progress: Progress) -> Verdicts:
 
     for done, score in enumerate(score_all(measure.evaluator, rows()), start=1):
         prompt, one = waiting.popleft()
-        value = None if score.values is None else score.values.get(measure.name)
-        if value is None:
+        values = score.values or {}
+        if measure.name not in values:
             made.unscored[score.reason or f"it has no {measure.name}"] += 1
         else:
-            made.prompts.setdefault(prompt, []).append((one, measure.oriented(value)))
+            rated = Rated(one, measure.oriented(values[measure.name]), values.get(measure.error, 0.0), values)
+            made.prompts.setdefault(prompt, []).append(rated)
         progress("score", done, total)
     return made
