@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +75,13 @@ class Alignment:
 
 
 def align(
-    recipe: Recipe, out: str | Path, *, resume: bool = False, host: PluginHost | None = None, progress: Progress | None = None
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    allow_changes: Collection[str] = (),
+    host: PluginHost | None = None,
+    progress: Progress | None = None,
 ) -> Alignment:
     """Evaluates the suites of `recipe.evaluate`, fits, evaluates them again, and writes report.html into the run folder.
 
@@ -88,6 +94,7 @@ def align(
         recipe: What to do.
         out: The run folder.
         resume: Goes on with the run in `out`.
+        allow_changes: With `resume`, what may differ from the run's beginning, as in `dpoframe.train.fit.fit`.
         host: Where plugins are; the installed ones unless given.
         progress: Told of every batch, with stages `base/<stage>`, `train` and `aligned/<stage>`; the trainer shows its own
             bar where None.
@@ -108,7 +115,9 @@ def align(
     if not resume and is_first_rank():
         folder.require_new()
     if not suites or not is_first_rank():
-        done = fit(recipe, folder.path, resume=resume, host=known, evaluating=evaluating, progress=progress)
+        done = fit(
+            recipe, folder.path, resume=resume, allow_changes=allow_changes, host=known, evaluating=evaluating, progress=progress
+        )
         page = report(folder.path) if not suites and is_first_rank() and done.status == "finished" else None
         return Alignment(done, report=page)
 
@@ -118,11 +127,19 @@ def align(
 
     with ExitStack() as claim:
         if resume and folder.finished:
-            folder.require_recipe(recipe)
+            folder.require_recipe(recipe, allow_changes)
             claim.enter_context(folder.claimed())
             return _again(recipe, suites, folder, progress or silent)
         done = fit(
-            recipe, folder.path, resume=resume, host=known, build=build, progress=progress, claim=claim, evaluating=evaluating
+            recipe,
+            folder.path,
+            resume=resume,
+            allow_changes=allow_changes,
+            host=known,
+            build=build,
+            progress=progress,
+            claim=claim,
+            evaluating=evaluating,
         )
         if done.status != "finished":
             return Alignment(done)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,14 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; runs/NAME unless given.", show_default=False)] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out from its last checkpoint.")] = False,
+    allow_change: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ITEM",
+            help="With --resume: what may differ from the run's beginning. A key or section of the recipe (trainer.lr), data, "
+            "modality (tokenizer, template) or weights; repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Aligns a model with preferences, evaluating it before and after where the recipe says so.
 
@@ -31,10 +40,13 @@ def train(
     """
     from dpoframe.cli.output import emit, say
     from dpoframe.config import load_recipe
+    from dpoframe.errors import ConfigError
 
+    if allow_change and not resume:
+        raise ConfigError("--allow-change says what may differ where a run goes on, so it belongs to --resume.")
     resolved = load_recipe(recipe, changes or ())
     folder = out or Path("runs") / resolved.name
-    result = run(resolved, folder, resume)
+    result = run(resolved, folder, resume, allow_change or ())
     if result.status == "interrupted":
         words = ["dpoframe", "train", recipe, *(word for change in changes or () for word in ("--set", change))]
         say(f"Interrupted after step {result.steps}. Go on with:\n  {shlex.join([*words, '--out', str(folder), '--resume'])}")
@@ -50,11 +62,11 @@ def _written(folder: Path, model: Path | None) -> str:
     return (f"Model: {model}" if model else "No model is written yet.") + (f"\nReport: {report}" if report.is_file() else "")
 
 
-def run(recipe: Recipe, folder: Path, resume: bool) -> Any:
+def run(recipe: Recipe, folder: Path, resume: bool, allow_changes: Collection[str] = ()) -> Any:
     """Trains, between the recipe's evaluations where it names any."""
     from dpoframe.align import align
 
-    return align(recipe, folder, resume=resume)
+    return align(recipe, folder, resume=resume, allow_changes=allow_changes)
 
 
 def figures(final: Any) -> str:

@@ -78,17 +78,21 @@ class LoadedPairs:
         codes = ", ".join(f"{code} {count:,}" for code, count in self.summary["by_code"].items())
         return [f"{len(self.refused):,} of {self.rows:,} rows are refused ({codes}); see data/quarantine.jsonl.", *told]
 
-    def require_same(self, run: Path) -> None:
+    def require_same(self, run: Path, allowed: bool = False) -> list[str]:
         """Raises `DataError` where the run in the folder `run` began with other pairs, or the same in another order.
 
-        The digests in its summary.json say so; a folder that has none is not checked.
+        The digests in its summary.json say so; a folder that has none is not checked. Where it is `allowed`, how the sources
+        differ is returned.
         """
         changes = [_change(then, now) for then, now in zip(_sources(run), self.summary["sources"], strict=False)]
-        if told := "\n".join(f"  - {change}" for change in changes if change):
+        changed = [change for change in changes if change]
+        if changed and not allowed:
+            told = "\n".join(f"  - {change}" for change in changed)
             raise DataError(
                 f"The preference data is not what the run in {run} began with, so it cannot go on:\n{told}\n"
-                "Put the data back as it was, or start a new run with another --out."
+                "Put the data back as it was, start a new run with another --out, or go on with --allow-change data."
             )
+        return changed
 
     def write(self, run: Path) -> None:
         """Writes `run`/data/quarantine.jsonl and `run`/data/summary.json, each whole or not at all."""

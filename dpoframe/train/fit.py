@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,14 +19,18 @@ from dpoframe.checkpoint import export
 from dpoframe.config.recipe import Recipe
 from dpoframe.data.loading import LoadedPairs, load_pairs
 from dpoframe.data.module import PairDataModule
+from dpoframe.errors import Fault
 from dpoframe.loss import Loss
 from dpoframe.losses import combine
 from dpoframe.modality import Modality
 from dpoframe.plugins import PluginHost
 from dpoframe.plugins import host as installed
 from dpoframe.reporter import RunInfo
+from dpoframe.train.adopting import Adopting
+from dpoframe.train.beginning import KEY, beginning, require_beginning
 from dpoframe.train.caching import FillCache
 from dpoframe.train.card import model_card
+from dpoframe.train.changes import note_changes, require_items
 from dpoframe.train.environment import environment
 from dpoframe.train.evaluating import Evaluating
 from dpoframe.train.feeding import data_module
@@ -75,6 +79,7 @@ def fit(
     out: str | Path,
     *,
     resume: bool = False,
+    allow_changes: Collection[str] = (),
     host: PluginHost | None = None,
     build: Callable[[], nn.Module] | None = None,
     progress: Told | None = None,
@@ -87,6 +92,8 @@ def fit(
         recipe: What to do.
         out: The run folder: new, or with `resume` that of a run to go on with.
         resume: Goes on from the run's last whole checkpoint; the result is that of an unbroken run.
+        allow_changes: With `resume`, what may differ from the run's beginning: keys or sections of the recipe, `data` (its pairs),
+            `modality` (tokenizer, template, or one part as in `modality.tokens`), `weights`. `changes.jsonl` tells of it.
         host: Where plugins are; the installed ones unless given.
         build: Makes the model, in place of the modality's own; called when recipe, plugins and data are checked.
         progress: Called as `progress("train", done, steps)` after each step, in place of the progress bar.
@@ -94,15 +101,17 @@ def fit(
         evaluating: Evaluates on the way.
 
     Raises:
-        ConfigError: the recipe cannot be run, or a run lies in `out`.
+        ConfigError: the recipe cannot be run, a run lies in `out`, or one to go on with began with another recipe or model.
         DataError: no pair can be used, or a run to go on with began with other pairs.
         CheckpointError: there is nothing to resume.
         TrainingError: a loss is not finite.
         MachineError: the disk is full, or the folder may not be written.
     """
     folder, known = RunFolder(Path(out)), host or installed()
+    changes: list[Fault] = []
     if resume:
-        folder.require_resumable(recipe)
+        require_items(allow_changes, recipe)
+        changes += folder.require_resumable(recipe, allow_changes)
     elif is_first_rank():
         folder.require_place()
         folder.require_new()
@@ -115,7 +124,7 @@ def fit(
     require_reference(recipe, loss)
     pairs = load_pairs(recipe.data, known, modality, seed=recipe.seed)
     if resume:
-        pairs.require_same(folder.path)
+        changes += [Fault("data", told) for told in pairs.require_same(folder.path, "data" in allow_changes)]
     require_a_pair_each(recipe.trainer, pairs)
     info = RunInfo(folder.path, recipe.name, recipe.to_dict(), environment(known.plugins, recipe.seed))
     absent = [] if resume else folder.absent()
@@ -129,7 +138,10 @@ def fit(
         prepare(modality, data, progress)
         torch.manual_seed(recipe.seed)  # what is made fresh in the model (an adapter) follows from the seed
         policy = (build or modality.build)().train()
-        run = Run(recipe, folder, hooks, loss, modality, policy, pairs, data, info, progress, evaluating)
+        began = beginning(modality, policy)
+        changes += require_beginning(folder.environment, began, allow_changes) if resume else []
+        info = replace(info, environment={**info.environment, KEY: began})
+        run = Run(recipe, folder, hooks, loss, modality, policy, pairs, data, info, progress, evaluating, tuple(changes))
         return run.go(resume)
 
 
@@ -153,6 +165,7 @@ class Run:
     info: RunInfo
     progress: Told | None = None
     evaluating: Evaluating | None = None
+    changes: tuple[Fault, ...] = ()
     trainer: lightning.Trainer | None = None
 
     def go(self, resume: bool) -> FitResult:
@@ -202,6 +215,7 @@ class Run:
         return [
             *cached,
             RankRandomness(self.recipe.seed),
+            *([Adopting(section)] if self.changes else []),
             Watch(self.recipe.reference.kind, exact, section.precision, per_unit),
             ProgressBar(self.steps) if self.progress is None else Telling(self.steps, self.progress),
             Reporting(self.folder, reporters, self.info, section.log_every, lambda: self.export(module)),
@@ -214,8 +228,10 @@ class Run:
     def checkpoint(self) -> Path | None:
         """The state to go on from; rows that will be written again are removed."""
         found = self.folder.checkpoints.latest()
+        step = int(found.stem.removeprefix("step-")) if found else 0
         if is_first_rank():
-            self.folder.rewind(int(found.stem.removeprefix("step-")) if found else 0)
+            self.folder.rewind(step)
+            note_changes(self.folder.changes, step, self.changes)
         if found is None:
             warn(f"{self.folder.path} holds no whole checkpoint: the run starts from its beginning.")
         return found

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,8 @@ from dpoframe.checkpoint.model import RECORD
 from dpoframe.config.document import read_file
 from dpoframe.config.recipe import Recipe
 from dpoframe.errors import CheckpointError, ConfigError, Fault, MachineError
+from dpoframe.train.changes import FIXED, differences, is_allowed
 from dpoframe.train.claim import claimed
-
-# Keys that may differ when a run is resumed: they say where and how it is watched, not what it computes.
-FREE = {
-    "name", "description", "evaluate", "reporters", "trainer.log_every", "trainer.save_every", "trainer.validate_every",
-    "trainer.keep_checkpoints", "trainer.num_workers", "trainer.threads", "trainer.devices", "trainer.accelerator",
-    "trainer.strategy", "trainer.num_nodes", "trainer.tokens_per_batch", "trainer.accumulate_grad_batches", "trainer.lightning",
-    "trainer.on_nonfinite",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,28 +66,36 @@ class RunFolder:
                 f"There is a run in {self.path} already, which {state}. Give another folder with --out, or remove it."
             )
 
-    def require_resumable(self, recipe: Recipe) -> None:
-        """Raises where there is no run here, where it is finished, or where it was made by another recipe."""
+    @property
+    def changes(self) -> Path:
+        """What differed from the run's beginning where it went on, by leave of `--allow-change`."""
+        return self.path / "changes.jsonl"
+
+    def require_resumable(self, recipe: Recipe, allowed: Collection[str] = ()) -> list[Fault]:
+        """As `require_recipe`; raises also where the run is finished."""
         if self.finished:
             raise CheckpointError(
                 f"The run in {self.path} is finished: its model is {self.model}. Start a longer run with another --out."
             )
-        self.require_recipe(recipe)
+        return self.require_recipe(recipe, allowed)
 
-    def require_recipe(self, recipe: Recipe) -> None:
-        """Raises where there is no run here, or where its recipe differs from this one in a key that is not `FREE`."""
+    def require_recipe(self, recipe: Recipe, allowed: Collection[str] = ()) -> list[Fault]:
+        """Raises where there is no run here, or where its recipe differs from this one in a key that may not.
+
+        What may differ decides nothing, or is among `allowed` (keys, or sections of them); of the latter the differences
+        are returned.
+        """
         if not self.recipe.is_file():
             raise CheckpointError(
                 f"There is no run to resume in {self.path}: it has no recipe.yaml. Leave --resume out to start one."
             )
-        before, now = flat(read_file(self.recipe).data), flat(json.loads(json.dumps(recipe.to_dict())))
-        changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key) and not is_free(key)]
-        other = tuple(key.removesuffix("name") for key in changed if key.endswith(".name"))
-        told = [key for key in changed if key.endswith(".name") or not key.startswith(other)]
-        faults = [Fault(key, f"the run has {before.get(key)!r}, the recipe now says {now.get(key)!r}.") for key in told]
-        if faults:
+        changed = differences(read_file(self.recipe).data, recipe)
+        if faults := [fault for fault in changed if fault.where in FIXED or not is_allowed(fault.where, allowed)]:
             message = f"The run in {self.path} was made by another recipe and cannot go on with this one"
-            raise ConfigError(f"{message}; give another folder with --out. What differs:", faults)
+            raise ConfigError(
+                f"{message}; give another folder with --out, or name what may change with --allow-change. What differs:", faults
+            )
+        return changed
 
     def require_place(self) -> None:
         """Raises `ConfigError` where no folder can ever be made: the path, or one above it, is a file."""
@@ -178,17 +179,3 @@ def line(row: Mapping[str, Any]) -> str:
     """A row as one line of JSON; a number that is not finite becomes null, since JSON has no word for it."""
     plain = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
     return json.dumps(plain) + "\n"
-
-
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, keys joined by points."""
-    if not isinstance(value, Mapping) or not value:
-        return {prefix: value}
-    return {
-        key: leaf for name, part in value.items() for key, leaf in flat(part, f"{prefix}.{name}" if prefix else str(name)).items()
-    }
-
-
-def is_free(key: str) -> bool:
-    """Whether a key, or the section it lies in, may differ on resume."""
-    return any(key == free or key.startswith(f"{free}.") for free in FREE)
