@@ -15,7 +15,9 @@ Need: TypeAlias = Literal["response", "pair", "base_logp", "logratio", "rival"]
 
 @dataclass(frozen=True)
 class Available:
-    """The evaluator can run here."""
+    """The evaluator can run here. `found` says with what, where that is worth telling: `dpoframe doctor` shows it."""
+
+    found: str = ""
 
 
 @dataclass(frozen=True)

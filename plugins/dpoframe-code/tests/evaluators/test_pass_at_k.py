@@ -181,8 +181,24 @@ def test_refuses_without_a_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_available_with_one(sandbox: Sandbox) -> None:
-    """Where a tier holds, it is available."""
-    assert PassAtK().probe() == Available()
+    """Where a tier holds, it is available, and says which."""
+    number = list(Tier).index(sandbox.tier) + 1
+    assert PassAtK().probe() == Available(f"sandbox of tier {number}: {sandbox.tier}")
+
+
+def test_says_what_the_stronger_tier_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the second tier, what the first lacks and what gets it are told."""
+    lack = Missing("bubblewrap", "no bwrap on PATH", "Install it with: apt-get install bubblewrap")
+    monkeypatch.setattr(running, "probe", lambda: Probe(Tier.LANDLOCK, {Tier.NAMESPACES: [lack]}))
+    running._probed.cache_clear()
+    try:
+        found = PassAtK().probe()
+    finally:
+        running._probed.cache_clear()
+    assert found == Available(
+        "sandbox of tier 2: landlock+seccomp+rlimits; bubblewrap+landlock+seccomp+rlimits would need bubblewrap: no bwrap on "
+        "PATH. Install it with: apt-get install bubblewrap"
+    )
 
 
 def verdicts(*problems: tuple[int, int]) -> list[Scored]:
