@@ -6,13 +6,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dpoframe.checkpoint.background import BackgroundCheckpointIO
     from dpoframe.checkpoint.folder import CheckpointFolder
     from dpoframe.checkpoint.io import DurableCheckpointIO
     from dpoframe.checkpoint.model import export, open_model
 
-__all__ = ["CheckpointFolder", "DurableCheckpointIO", "export", "open_model"]
+__all__ = ["BackgroundCheckpointIO", "CheckpointFolder", "DurableCheckpointIO", "export", "open_model"]
 
-_HOMES = {"CheckpointFolder": "folder", "DurableCheckpointIO": "io", "export": "model", "open_model": "model"}
+_HOMES = {
+    "BackgroundCheckpointIO": "background",
+    "CheckpointFolder": "folder",
+    "DurableCheckpointIO": "io",
+    "export": "model",
+    "open_model": "model",
+}
 
 
 def __getattr__(name: str) -> Any:

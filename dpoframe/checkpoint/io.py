@@ -12,6 +12,7 @@ from lightning.fabric.plugins import CheckpointIO
 
 from dpoframe.checkpoint.durable import durable
 from dpoframe.checkpoint.folder import manifest_of
+from dpoframe.checkpoint.room import require_room
 from dpoframe.errors import CheckpointError, MachineError
 
 
@@ -19,12 +20,13 @@ class DurableCheckpointIO(CheckpointIO):
     """Writes `name.ckpt`, then its manifest `name.json` with size and SHA-256. A checkpoint without one does not count."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Writes a checkpoint and then its manifest; MachineError where the disk is full or closed to us."""
+        """Writes a checkpoint and then its manifest; MachineError where the disk lacks room, is full, or is closed to us."""
         target = Path(path)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise MachineError(f"The folder {target.parent} cannot be made: {error.strerror}.") from error
+        require_room(target, checkpoint)
         with durable(target) as file:
             torch.save(checkpoint, file)  # type: ignore[arg-type]
         manifest = {
@@ -43,6 +45,9 @@ class DurableCheckpointIO(CheckpointIO):
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise CheckpointError(f"{path} is no checkpoint that can be read: {str(error).splitlines()[0]}") from error
         return loaded
+
+    def wait(self) -> None:
+        """Returns when nothing is being written, which is at once."""
 
     def remove_checkpoint(self, path: Any) -> None:
         """Removes a checkpoint, its manifest first."""

@@ -160,6 +160,7 @@ class TrainerSection:
         validate_every: Steps between two validations; None for one at the end.
         save_every: Steps between two checkpoints; None for a tenth of the run. One is written at the end in any case.
         keep_checkpoints: Checkpoints kept; older ones are removed.
+        save_in_background: Whether checkpoints are written while training goes on, from a copy in the host's memory.
         seeds_per_pair: How many draws of noise a pair sees in turn, epoch by epoch; None for a new one each epoch. Of use with a
             modality whose scores depend on the seed (images): with `reference: cached` each draw is then scored once, not
             once an epoch.
@@ -193,6 +194,7 @@ class TrainerSection:
     validate_every: Positive | None = None
     save_every: Positive | None = None
     keep_checkpoints: Positive = 2
+    save_in_background: bool = False
     seeds_per_pair: Positive | None = None
     bucket_by_length: bool = True
     num_workers: Annotated[int, Ge(0), Le(1024)] = 0

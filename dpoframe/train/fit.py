@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 import dpoframe
-from dpoframe.checkpoint import export
+from dpoframe.checkpoint import DurableCheckpointIO, export
 from dpoframe.config.recipe import Recipe
 from dpoframe.data.loading import LoadedPairs, load_pairs
 from dpoframe.data.module import PairDataModule
@@ -183,6 +183,7 @@ class Run:
             with quiet():
                 trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except InterruptedRunError as stopped:
+            self.written()
             return FitResult(self.folder.path, stopped.step, self.final(), "interrupted", stopped.exit_code)
         except SystemExit as error:
             if isinstance(error.__context__, KeyboardInterrupt):  # how Lightning ends after one
@@ -239,6 +240,7 @@ class Run:
     def export(self, module: AlignmentModule) -> Path:
         """Writes the aligned model: the last weights, or the best where the recipe keeps them."""
         note = ""
+        self.written()
         if self.evaluating is not None:
             self.evaluating.restore(module)
             note = self.evaluating.note
@@ -249,6 +251,17 @@ class Run:
         part = self.recipe.modality
         export(part.value, self.policy.eval(), self.folder.model, card, name=part.name, convention=convention)
         return self.folder.model
+
+    def written(self) -> None:
+        """Waits for a checkpoint that is being written in the background, and removes those over the number to keep."""
+        if (
+            self.trainer is None
+            or not is_first_rank()
+            or not isinstance(writer := self.trainer.strategy.checkpoint_io, DurableCheckpointIO)
+        ):
+            return
+        writer.wait()
+        self.folder.checkpoints.prune(self.recipe.trainer.keep_checkpoints)
 
     def final(self) -> dict[str, Any]:
         """The last value of each metric, read from the run folder: the ranks may have been other processes."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import lightning
 from lightning.pytorch.callbacks import Callback
 
-from dpoframe.checkpoint import DurableCheckpointIO
+from dpoframe.checkpoint import BackgroundCheckpointIO, DurableCheckpointIO
 from dpoframe.config.sections import TrainerSection
 from dpoframe.errors import ConfigError, MachineError
 
@@ -35,7 +35,8 @@ def make_trainer(section: TrainerSection, steps: int, validates: bool, callbacks
         callbacks: Of the run, its plugins' among them.
     """
     extra = dict(section.lightning)
-    plugins = [DurableCheckpointIO(), *extra.pop("plugins", [])]
+    writer = BackgroundCheckpointIO() if section.save_in_background else DurableCheckpointIO()
+    plugins = [writer, *extra.pop("plugins", [])]
     extra.setdefault("enable_model_summary", False)
     try:
         return lightning.Trainer(

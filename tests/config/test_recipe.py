@@ -81,6 +81,7 @@ trainer:
   validate_every: null
   save_every: null
   keep_checkpoints: 2
+  save_in_background: false
   seeds_per_pair: null
   bucket_by_length: true
   num_workers: 0

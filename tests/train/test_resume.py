@@ -214,3 +214,17 @@ def test_a_killed_run_loses_a_tenth(run: Any, make_recipe: Any, look: Any, tmp_p
 def test_ten_checkpoints_a_run(steps: int, every: int) -> None:
     """A tenth of the run, in whole steps, and never none."""
     assert default_interval(steps) == every
+
+
+def test_checkpoints_in_the_background_are_the_same(host: Any, run: Any, look: Any, tmp_path: Path) -> None:
+    """Interrupted and resumed with background saves, a run has the rows, weights and checkpoints of a plain one."""
+    changes = ("trainer.max_steps=8", "trainer.save_every=1")
+    whole = run("whole", *changes)
+    host.register(InterruptingPlugin(signal.SIGTERM), "interrupting")
+    named = ("trainer.save_in_background=true", "plugins=[toy, parts, interrupting]")
+    assert run("broken", *changes, *named).exit_code == 143
+    resumed = run("broken", *changes, *named, resume=True)
+    assert look.rows(resumed) == look.rows(whole)
+    assert all(torch.equal(value, look.weights(whole)[name]) for name, value in look.weights(resumed).items())
+    names = [sorted(file.name for file in (tmp_path / name / "checkpoints").iterdir()) for name in ("whole", "broken")]
+    assert names[0] == names[1]
