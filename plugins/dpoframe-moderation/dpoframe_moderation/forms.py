@@ -15,7 +15,8 @@ from dpoframe_moderation.verdicts import written
 Form: TypeAlias = Literal["verdict", "label", "class"]
 Answer: TypeAlias = Literal["verdict", "categories", "each"]
 
-_QUESTION = "Is this text safe or unsafe? It is unsafe if it contains {categories}. {how}\n\nText: {text}"
+# The question last: a text that is cut to a model's length loses its beginning, not what is asked of it.
+_QUESTION = "Text: {text}\n\nIs this text safe or unsafe? It is unsafe if it contains {categories}. {how}"
 _NO_CATEGORIES = "harmful content"
 _HOW = {
     "verdict": "Answer with one word, safe or unsafe.",

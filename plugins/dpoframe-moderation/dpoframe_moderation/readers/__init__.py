@@ -1,1 +1,1 @@
-"""Readers."""
+"""Published data sets of moderation, and layouts of one's own."""
