@@ -37,6 +37,7 @@ class CodeQuality(Evaluator):
 
     The program is read, not run. `findings_per_line` is over lines that are not blank. `complexity` is the largest of any of
     its functions (McCabe 1976: 1 for a function without a branch). Answers without a program that is Python have no quality.
+    Kept with every score are the numbers of `findings` and `lines`, and with `passing` the `tier` of the sandbox.
 
     Attributes:
         select: Rules of ruff, as its `--select` takes them.
@@ -54,13 +55,14 @@ class CodeQuality(Evaluator):
     spec: ClassVar[EvaluatorSpec] = SpecOf(  # type: ignore[assignment]
         EvaluatorSpec(
             "code_quality",
-            "0.1.0",
+            "0.2.0",
             "response",
             {
                 "findings_per_line": Scale(0, None, "findings a line", better="lower"),
                 "complexity": Scale(1, None, "paths", better="lower"),
             },
             "findings_per_line",
+            carried=("findings", "lines", "tier"),
         )
     )
 
@@ -89,23 +91,26 @@ class CodeQuality(Evaluator):
 
     def score(self, sample: Sample) -> Mapping[str, float] | None:
         """Both figures, None where the sample carries no problem or holds no program that is Python."""
-        found = self._program(sample)
+        found, tier = self._program(sample)
         if found is None:
             return None
         lines = sum(bool(line.strip()) for line in found.program.splitlines())
         if not found.compiles or not lines:
             return None
-        return {"findings_per_line": self.findings(found.program) / lines, **complexity(found.program)}
+        findings = self.findings(found.program)
+        counts = {"findings": float(findings), "lines": float(lines), **tier}
+        return {"findings_per_line": findings / lines, **complexity(found.program), **counts}
 
-    def _program(self, sample: Sample) -> Extracted | None:
-        """The program in an answer; with `passing`, only one that passes."""
+    def _program(self, sample: Sample) -> tuple[Extracted | None, dict[str, float]]:
+        """The program in an answer; with `passing`, only one that passes, and the tier it passed in."""
         if self.passing:
             run = tried(sample, Limits())
-            return run.extracted if run is not None and run.outcome.status is Status.PASSED else None
+            passed = run is not None and run.outcome.status is Status.PASSED
+            return (run.extracted, {"tier": run.tier}) if run is not None and passed else (None, {})
         problem = problem_of(sample)
         if problem is None or not isinstance(sample.response, str):
-            return None
-        return extract(sample.response, problem.entry_point, problem.starter, base=isinstance(sample.prompt, str))
+            return None, {}
+        return extract(sample.response, problem.entry_point, problem.starter, base=isinstance(sample.prompt, str)), {}
 
     def findings(self, program: str) -> int:
         """How much ruff finds in a program.

@@ -33,6 +33,7 @@ _ENOUGH = 0.1
 """Seconds of calls from which on their time stands out from what else a process does."""
 _MOST_ROUNDS = 1 << 14
 _SHORTEST = 1e-9
+_MEDIAN = math.sqrt(math.pi / 2)
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class RuntimeRatio(Evaluator):
     medians of some repeats, one program after the other in turn. `log2_ratio` is 0 for a program as fast as the solution,
     1 for one that takes twice as long. Its mean does not let one very slow program drown all others; `geometric_mean` is the
     same as a ratio. Programs that do not pass, and problems whose tests are no plain calls, have no ratio.
+
+    Kept with every score are the evidence, `seconds` and `solution_seconds` (medians, of one round of the tests' calls),
+    `rounds`, `repeats` and `tier`, and `log2_ratio_error`, the standard error of `log2_ratio` from how far the repeats
+    lie apart: `dpoframe data build` makes no pair of two programs that differ by less than two of these. It takes two repeats.
 
     A program that keeps its answers from round to round is counted as fast as it then is.
 
@@ -60,7 +65,7 @@ class RuntimeRatio(Evaluator):
     spec: ClassVar[EvaluatorSpec] = SpecOf(  # type: ignore[assignment]
         EvaluatorSpec(
             "runtime_ratio",
-            "0.1.0",
+            "0.2.0",
             "response",
             {
                 "log2_ratio": Scale(None, None, "doublings", better="lower"),
@@ -68,7 +73,7 @@ class RuntimeRatio(Evaluator):
             },
             "log2_ratio",
             aggregates={"geometric_mean": Scale(0, None, "times the solution's", better="lower")},
-            carried=("tier",),
+            carried=("tier", "log2_ratio_error", "seconds", "solution_seconds", "rounds", "repeats"),
         )
     )
 
@@ -92,8 +97,8 @@ class RuntimeRatio(Evaluator):
         calls = cases_of(found.problem, self._limits)
         if not calls:
             raise UnscoredError("the tests of the problem are no plain calls that could be timed")
-        ratio = _ratio(_Work(found.problem, calls), found.extracted.program, self._limits, self.repeats)
-        return {"log2_ratio": math.log2(ratio), "ratio": ratio, "tier": found.tier}
+        timed = _timed(_Work(found.problem, calls), found.extracted.program, self._limits, self.repeats)
+        return {**timed.figures(), "tier": found.tier}
 
     def aggregate(self, scores: Sequence[Scored]) -> Mapping[str, float]:
         """Two to the mean of `log2_ratio`."""
@@ -120,17 +125,47 @@ class _Work:
         return hash(self.digest)
 
 
+@dataclass(frozen=True)
+class _Timed:
+    """Seconds of one round, measured in turn.
+
+    Attributes:
+        solution: Of the solution, one for each repeat.
+        own: Of the program.
+        rounds: Rounds of the program in a repeat.
+    """
+
+    solution: tuple[float, ...]
+    own: tuple[float, ...]
+    rounds: int
+
+    def figures(self) -> dict[str, float]:
+        """The ratio, how sure it is, and what it was made of."""
+        solution, own = (max(statistics.median(times), _SHORTEST) for times in (self.solution, self.own))
+        told = {"seconds": own, "solution_seconds": solution, "rounds": float(self.rounds), "repeats": float(len(self.own))}
+        error = {"log2_ratio_error": self._error()} if len(self.own) > 1 else {}
+        return {"log2_ratio": math.log2(own / solution), "ratio": own / solution, **error, **told}
+
+    def _error(self) -> float:
+        """Standard error of the logarithm of the ratio: that of a mean, times what a median of normal values has more."""
+        pairs = zip(self.own, self.solution, strict=True)
+        logs = [math.log2(max(own, _SHORTEST) / max(solution, _SHORTEST)) for own, solution in pairs]
+        return _MEDIAN * statistics.stdev(logs) / math.sqrt(len(logs))
+
+
 # Measured once in a process: an evaluator gives a sample the same score whenever it is asked.
 @functools.lru_cache(maxsize=4096)
-def _ratio(work: _Work, program: str, limits: Limits, repeats: int) -> float:
+def _timed(work: _Work, program: str, limits: Limits, repeats: int) -> _Timed:
     both = (work.problem.solution, program)
     rounds = [_rounds(work, one, limits) for one in both]
     taken: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeats):
         for times, one, count in zip(taken, both, rounds, strict=True):
             times.append(_seconds(work, one, limits, count) / count)
-    solution, own = (max(statistics.median(times), _SHORTEST) for times in taken)
-    return own / solution
+    for times, whose in zip(taken, ("the solution", "the program"), strict=True):
+        if statistics.median(times) <= 0:
+            raise UnscoredError(f"could not be timed: the calls of {whose} take less than copying their arguments varies by")
+    return _Timed(tuple(taken[0]), tuple(taken[1]), rounds[1])
 
 
 @functools.lru_cache(maxsize=4096)
@@ -154,9 +189,8 @@ def _seconds(work: _Work, program: str, limits: Limits, rounds: int) -> float:
     """
     name = work.problem.entry_point
     idle = f"def {name}(*args, **kwargs):\n    return None\n"
-    return max(
-        0.0, _whole(program, name, work.calls, limits, rounds) - _whole(_beside(program, idle), name, work.calls, limits, rounds)
-    )
+    whole, beside = (_whole(one, name, work.calls, limits, rounds) for one in (program, _beside(program, idle)))
+    return max(0.0, whole - beside)
 
 
 def _beside(program: str, idle: str) -> str:

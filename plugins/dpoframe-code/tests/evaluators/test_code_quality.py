@@ -45,6 +45,7 @@ def test_findings_are_ruffs(tmp_path: Path) -> None:
     assert counted >= 4
     assert found is not None
     assert found["findings_per_line"] == pytest.approx(counted / 7)
+    assert (found["findings"], found["lines"]) == (counted, 7)
 
 
 @needs_both
@@ -89,10 +90,13 @@ def test_wrong_rules_are_told() -> None:
 
 @needs_both
 def test_only_programs_that_pass(sandbox: Sandbox) -> None:
-    """With `passing` a wrong program has no quality, a right one has the same as without."""
+    """With `passing` a wrong program has no quality, a right one has the same as without, and the tier it passed in."""
     right, wrong = answer("def f(x):\n    return x"), answer("def f(x):\n    return 0")
     assert CodeQuality(passing=True).score(wrong) is None
-    assert CodeQuality(passing=True).score(right) == CodeQuality().score(right)
+    found = CodeQuality(passing=True).score(right)
+    assert found is not None
+    assert found == {**(CodeQuality().score(right) or {}), "tier": found["tier"]}
+    assert found["tier"] in (1, 2)
     assert CodeQuality().score(wrong) is not None
 
 

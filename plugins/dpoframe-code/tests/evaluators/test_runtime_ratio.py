@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from dpoframe_code.evaluators import runtime_ratio
 from dpoframe_code.evaluators.example import EXAMPLES
 from dpoframe_code.evaluators.runtime_ratio import RuntimeRatio
 from dpoframe_code.problems import Problem
@@ -41,6 +42,8 @@ def test_ratios(sandbox: Sandbox, code: str, low: float, high: float) -> None:
     assert found is not None
     assert low <= found["ratio"] <= high
     assert 2 ** found["log2_ratio"] == pytest.approx(found["ratio"])
+    assert found["seconds"] / found["solution_seconds"] == pytest.approx(found["ratio"])
+    assert found["repeats"] == 3
 
 
 def test_only_what_passes_is_timed(sandbox: Sandbox) -> None:
@@ -59,3 +62,19 @@ def test_geometric_mean() -> None:
     """Half and twice the time are as fast as the solution, taken together."""
     scores = [Scored(str(number), "", {"log2_ratio": value}) for number, value in enumerate((-1.0, 1.0))]
     assert RuntimeRatio().aggregate(scores) == {"geometric_mean": 1.0}
+
+
+def test_error_of_a_median() -> None:
+    """Three logarithms of a ratio that lie 1 apart have the deviation 1, and the median's error is sqrt(pi / 2 / 3)."""
+    timed = runtime_ratio._Timed(solution=(1.0, 1.0, 1.0), own=(1.0, 2.0, 4.0), rounds=8)
+    figures = timed.figures()
+    assert figures["log2_ratio_error"] == pytest.approx(0.7236012545582677)
+    assert (figures["log2_ratio"], figures["rounds"], figures["seconds"]) == (1.0, 8.0, 2.0)
+    assert "log2_ratio_error" not in runtime_ratio._Timed((1.0,), (2.0,), 1).figures()
+
+
+def test_noise_is_not_speed(sandbox: Sandbox) -> None:
+    """The solution against itself is within three of its own standard errors of no difference."""
+    found = RuntimeRatio(repeats=5).score(answer(f"{SQUARES}\n"))
+    assert found is not None
+    assert abs(found["log2_ratio"]) <= max(3 * found["log2_ratio_error"], 0.1)
