@@ -16,6 +16,14 @@ _HERE = Path(__file__).parent
 
 
 @hookimpl
+def dpoframe_evaluators() -> Mapping[str, str]:
+    """Scores of summaries."""
+    return {
+        "rouge": "dpoframe_summarization.evaluators.rouge:Rouge",
+    }
+
+
+@hookimpl
 def dpoframe_suites() -> Mapping[str, Path]:
     """Every YAML file beside this module in `suites/`, by its file name without the ending."""
     return {path.stem: path for path in sorted((_HERE / "suites").glob("*.yaml"))}
