@@ -24,6 +24,21 @@ def dpoframe_evaluators() -> Mapping[str, str]:
 
 
 @hookimpl
+def dpoframe_datasets() -> Mapping[str, str]:
+    """Summaries in published layouts, and of one's own, as preference pairs."""
+    return {
+        "cnn_dm": "dpoframe_summarization.readers.documents:CnnDm",
+        "corrupted_summaries": "dpoframe_summarization.readers.documents:OwnSummaries",
+        "frank": "dpoframe_summarization.readers.frank:Frank",
+        "rated_summaries": "dpoframe_summarization.readers.documents:RatedSummaries",
+        "scitldr": "dpoframe_summarization.readers.documents:SciTldr",
+        "summeval": "dpoframe_summarization.readers.summeval:SummEval",
+        "tldr_comparisons": "dpoframe_summarization.readers.tldr:TldrComparisons",
+        "xsum": "dpoframe_summarization.readers.documents:XSum",
+    }
+
+
+@hookimpl
 def dpoframe_suites() -> Mapping[str, Path]:
     """Every YAML file beside this module in `suites/`, by its file name without the ending."""
     return {path.stem: path for path in sorted((_HERE / "suites").glob("*.yaml"))}
