@@ -1,0 +1,1 @@
+"""The classifying moderator: the modality `text_classifier`."""
