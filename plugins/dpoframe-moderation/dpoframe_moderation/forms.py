@@ -34,8 +34,8 @@ class Asking:
             category, `hate` over `not hate` or the other way round, and `unsafe` over `not unsafe` for the verdict. `class` does
             so for one label of several that exclude each other: the right one over each wrong one, `safe` for none of them.
         answer: Of the form `verdict`: `verdict` has `safe` or `unsafe` for answers. `categories` has `unsafe`, below it the
-            categories; besides the other verdict, wrong categories are rejected. `each` asks for the verdict once a known
-            category, naming that one alone, so that the two answers' probabilities give a score a category.
+            categories; besides the other verdict, wrong categories are rejected. `each` asks as `verdict` does, and once more
+            for every known category, naming that one alone, so that the two answers' probabilities give a score a category.
     """
 
     taxonomy: Taxonomy
@@ -75,6 +75,8 @@ class Asking:
             yield self._pair(record, prompt, right, wrong, OVERALL, unsafe, wrong="categories")
 
     def _each(self, record: Record) -> Iterator[PreferencePair]:
+        if record.unsafe is not None:
+            yield from self._verdicts(record, record.unsafe)
         for key in self.taxonomy.ordered(record.labels):
             positive = record.labels[key]
             prompt = self._question(record.text, (key,), "verdict")
@@ -127,7 +129,7 @@ class Asking:
             "origin": record.source,
             "row": record.row,
         }
-        name = f"{record.id}/{category}" if self.form != "verdict" or self.answer == "each" else record.id
+        name = f"{record.id}/{category}" if self.form != "verdict" or category != OVERALL else record.id
         name = name if wrong == "verdict" else f"{name}/{wrong}"
         return PreferencePair(prompt, right, other, name, meta=meta)
 

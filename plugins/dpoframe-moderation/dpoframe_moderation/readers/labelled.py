@@ -75,8 +75,8 @@ class Choice:
             return record.refuse("unlabelled", f"Whether the text is unsafe does not follow from what is known of it: {known}.")
         if self.form == "class" and sum(record.labels.values()) != int(bool(record.unsafe)):
             return record.refuse("several-labels", "The form `class` needs texts of one category at most, and of a known one.")
-        if not record.labels and (record.unsafe is None or (self.form == "verdict" and self.answer == "each")):
-            return record.refuse("unlabelled", "No category of the text is known.")
+        if record.unsafe is None and not record.labels:
+            return record.refuse("unlabelled", "Neither the verdict nor any category of the text is known.")
         return record
 
 
