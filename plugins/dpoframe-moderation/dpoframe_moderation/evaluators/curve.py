@@ -39,12 +39,14 @@ class Curve:
     @property
     def recall(self) -> Floats:
         """(T,) share of the positives at or above each score."""
-        return self.found / self.found[-1]
+        found: Floats = self.found / self.found[-1]
+        return found
 
     @property
     def false_positive_rate(self) -> Floats:
         """(T,) share of the negatives at or above each score."""
-        return self.wrong / self.wrong[-1]
+        found: Floats = self.wrong / self.wrong[-1]
+        return found
 
     def average_precision(self) -> float:
         """Area under precision over recall in steps, without interpolation: the sum of precision times the gain in recall."""

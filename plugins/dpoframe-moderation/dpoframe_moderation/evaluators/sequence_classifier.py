@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -89,16 +90,15 @@ class _Loaded:
     def _parts(self, text: str) -> list[list[int]]:
         """Tokens of the text, in as many parts as the classifier must read it in."""
         room = min(self.tokenizer.model_max_length, _positions(self.model.config))
-        frame = self.tokenizer.num_special_tokens_to_add()
-        plain = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        step = max(1, room - frame)
-        starts = range(0, max(1, len(plain)), step)
-        return [self._framed(plain[start : start + step]) for start in starts]
-
-    def _framed(self, tokens: list[int]) -> list[int]:
-        found: list[int] = self.tokenizer.build_inputs_with_special_tokens(tokens)
+        if self.tokenizer.is_fast:
+            found = self.tokenizer(text, truncation=True, max_length=room, return_overflowing_tokens=True)["input_ids"]
+        else:
+            plain = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+            step = max(1, room - self.tokenizer.num_special_tokens_to_add())
+            starts = range(0, max(1, len(plain)), step)
+            found = [self.tokenizer.build_inputs_with_special_tokens(plain[start : start + step]) for start in starts]
         # A tokenizer without special tokens makes nothing of an empty text, and a model reads at least one token.
-        return found or [self.tokenizer.pad_token_id or 0]
+        return [list(part) or [self.tokenizer.pad_token_id or 0] for part in found]
 
     def _read(self, parts: list[list[int]], places: tuple[int, ...]) -> list[float]:
         import torch
@@ -123,7 +123,7 @@ def _labels_of(settings: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _several(config: Any) -> bool:
-    return config.problem_type == "multi_label_classification" or config.num_labels == 1
+    return bool(config.problem_type == "multi_label_classification" or config.num_labels == 1)
 
 
 def _positions(config: Any) -> int:
@@ -151,9 +151,24 @@ def _loaded(folder: Path, marks: tuple[str, ...]) -> _Loaded:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    model = AutoModelForSequenceClassification.from_pretrained(
-        folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
-    )
+    with _without_bars():
+        model = AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+        )
     where = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     return _Loaded(model.requires_grad_(False).eval().to(where), tokenizer)
+
+
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    """Without the bars that transformers draws while it loads."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 _WHOLE = ("toxic", "toxicity")
 _TOXIC = frozenset(
-    "toxic toxicity hate hateful offensive abusive abuse insult insulting threat threatening obscene harassment unsafe profanity "
-    "profane harmful racist sexist".split()
+    {"toxic", "toxicity", "hate", "hateful", "offensive", "abusive", "abuse", "insult", "insulting", "threat", "threatening"}
+    | {"obscene", "harassment", "unsafe", "profanity", "profane", "harmful", "racist", "sexist"}
 )
-_NOT = frozenset("non not no neither neutral normal safe clean ok acceptable none free".split())
+_NOT = frozenset({"non", "not", "no", "neither", "neutral", "normal", "safe", "clean", "ok", "acceptable", "none", "free"})
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
