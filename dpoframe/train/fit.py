@@ -46,6 +46,7 @@ from dpoframe.train.reference import CachedReference, make_reference, require_re
 from dpoframe.train.reporting import Reporting
 from dpoframe.train.saving import Saving, default_interval
 from dpoframe.train.schedule import total_steps
+from dpoframe.train.scoring import PairScorer
 from dpoframe.train.sizes import cautions, require_a_pair_each
 from dpoframe.train.watch import Watch, warn
 
@@ -202,7 +203,8 @@ class Run:
         made = self.hooks.reference(self.modality, self.policy, recipe)
         precision = recipe.trainer.precision
         reference = make_reference(recipe.reference, self.modality, self.policy, made, self.loss.requires, precision)
-        return AlignmentModule(self.modality, self.policy, reference, self.loss, recipe.trainer, self.steps, self.hooks)
+        scorer = PairScorer(self.modality, self.policy, reference, self.loss, self.hooks.adds_terms)
+        return AlignmentModule(scorer, recipe.trainer, self.steps, self.hooks)
 
     def callbacks(self, module: AlignmentModule, data: PairDataModule) -> list[Callback]:
         """The run's callbacks: first what looks at a step, last what saves it and may end the run."""
@@ -254,14 +256,10 @@ class Run:
 
     def written(self) -> None:
         """Waits for a checkpoint that is being written in the background, and removes those over the number to keep."""
-        if (
-            self.trainer is None
-            or not is_first_rank()
-            or not isinstance(writer := self.trainer.strategy.checkpoint_io, DurableCheckpointIO)
-        ):
-            return
-        writer.wait()
-        self.folder.checkpoints.prune(self.recipe.trainer.keep_checkpoints)
+        writer = self.trainer.strategy.checkpoint_io if self.trainer is not None and is_first_rank() else None
+        if isinstance(writer, DurableCheckpointIO):
+            writer.wait()
+            self.folder.checkpoints.prune(self.recipe.trainer.keep_checkpoints)
 
     def final(self) -> dict[str, Any]:
         """The last value of each metric, read from the run folder: the ranks may have been other processes."""

@@ -13,17 +13,15 @@ from __future__ import annotations
 from typing import Any, cast
 
 import lightning
-from torch import Tensor, nn
+from torch import Tensor
 
 from dpoframe.config.sections import TrainerSection
 from dpoframe.data.batching import StepBatch
-from dpoframe.loss import Loss
-from dpoframe.modality import Modality
 from dpoframe.train import step as arithmetic
 from dpoframe.train.hooks import RunHooks
 from dpoframe.train.kept import keep_trained, require_trained
+from dpoframe.train.memory import MemoryFit
 from dpoframe.train.nonfinite import is_finite, stop_or_skip, withhold
-from dpoframe.train.reference import Reference
 from dpoframe.train.rows import metric_row, set_aside
 from dpoframe.train.schedule import clip, make_optimizer, make_schedule, scaler_of
 from dpoframe.train.scoring import LookAhead, PairScorer
@@ -34,31 +32,18 @@ class AlignmentModule(lightning.LightningModule):
     """Trains `policy` on preference pairs.
 
     Args:
-        modality: Scores both models.
-        policy: The model that is trained.
-        reference: Gives the reference's scores.
-        loss: The loss of each pair.
+        scorer: Holds the policy, its reference and the loss, and scores by them.
         settings: The recipe's `trainer` section.
         steps: Optimizer steps of the run, for the schedule.
         hooks: The plugins' part in the run.
     """
 
-    def __init__(
-        self,
-        modality: Modality,
-        policy: nn.Module,
-        reference: Reference,
-        loss: Loss,
-        settings: TrainerSection,
-        steps: int,
-        hooks: RunHooks,
-    ) -> None:
+    def __init__(self, scorer: PairScorer, settings: TrainerSection, steps: int, hooks: RunHooks) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.strict_loading = False  # checkpoints leave frozen parameters out; `require_trained` checks the others
-        self.policy, self.reference, self.loss = policy, reference, loss
-        self.scorer = PairScorer(modality, policy, reference, loss, hooks.adds_terms)
-        self.settings, self.steps, self.hooks = settings, steps, hooks
+        self.scorer, self.policy, self.reference, self.loss = scorer, scorer.policy, scorer.reference, scorer.loss
+        self.settings, self.steps, self.hooks, self.memory = settings, steps, hooks, MemoryFit()
         self.loss_state: dict[str, Tensor] = {}
         self.progress: dict[str, float] = {"epoch": 0.0, "tokens": 0}
         self.validation_parts: list[Columns] = []
@@ -76,10 +61,7 @@ class AlignmentModule(lightning.LightningModule):
     def training_step(self, batch: StepBatch, batch_idx: int) -> dict[str, Any]:
         """One optimizer step: every micro-batch backward, then the update. Returns the loss and the step's row."""
         optimizer, schedule = cast(tuple[Any, Any], (self.optimizers(), self.lr_schedulers()))
-        optimizer.zero_grad()
-        facts = self.scorer.facts(batch, self.loss_state)
-        ahead = self.scorer.look_ahead(batch, facts, self.trainer.strategy)
-        mine = arithmetic.join([self.backward_pairs(batch, number, facts, ahead) for number in range(len(batch.micro))])
+        batch, (facts, mine) = self.memory.fit(batch, self.backward_step, self.trainer)
         columns = arithmetic.gather(mine, batch.pairs, self.trainer.strategy)
         scores = arithmetic.to_scores(columns, facts)
         norm = clip(self.trainer, optimizer, self.settings.gradient_clip_val)
@@ -97,6 +79,13 @@ class AlignmentModule(lightning.LightningModule):
         schedule.step()
         self.reference.after_step(self.policy)
         return {"loss": columns[LOSS].mean(), "row": row, "watched": watched}
+
+    def backward_step(self, batch: StepBatch) -> tuple[dict[str, Tensor], Columns]:
+        """Scores every micro-batch and forms the gradient; the step's facts, and what is known of this rank's pairs."""
+        cast(Any, self.optimizers()).zero_grad()
+        facts = self.scorer.facts(batch, self.loss_state)
+        ahead = self.scorer.look_ahead(batch, facts, self.trainer.strategy)
+        return facts, arithmetic.join([self.backward_pairs(batch, number, facts, ahead) for number in range(len(batch.micro))])
 
     def backward_pairs(self, batch: StepBatch, number: int, facts: dict[str, Tensor], ahead: LookAhead | None) -> Columns:
         """Scores one micro-batch and adds its share of the step's gradient; ranks exchange gradients after the last."""
