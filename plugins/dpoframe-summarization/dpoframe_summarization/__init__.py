@@ -19,7 +19,9 @@ _HERE = Path(__file__).parent
 def dpoframe_evaluators() -> Mapping[str, str]:
     """Scores of summaries."""
     return {
+        "extractive": "dpoframe_summarization.evaluators.extractive:Extractive",
         "rouge": "dpoframe_summarization.evaluators.rouge:Rouge",
+        "summary_length": "dpoframe_summarization.evaluators.summary_length:SummaryLength",
     }
 
 

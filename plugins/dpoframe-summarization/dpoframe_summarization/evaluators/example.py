@@ -11,11 +11,14 @@ _SOURCE = (
 )
 _REFERENCE = "Leeds will spend 1.2 million pounds on two libraries. Work begins in March 2025."
 
-EXAMPLES = (
-    Sample("faithful", _SOURCE, "Leeds voted to spend 1.2 million pounds on two new libraries. Work begins in March 2025."),
-    Sample("wrong", _SOURCE, "Mayor Anna Berg of York said that 60 percent of residents wanted three new libraries."),
-    Sample("copied", _SOURCE, "The old library on Park Lane will close for three weeks."),
-    Sample("short", _SOURCE, "Two libraries for Leeds."),
+_SUMMARIES = {
+    "faithful": "Leeds voted to spend 1.2 million pounds on two new libraries. Work begins in March 2025.",
+    "wrong": "Mayor Anna Berg of York said that 60 percent of residents wanted three new libraries.",
+    "copied": "The old library on Park Lane will close for three weeks.",
+    "short": "Two libraries for Leeds.",
+}
+
+EXAMPLES = tuple(
+    Sample(name, _SOURCE, text, meta={"source": _SOURCE, "reference": _REFERENCE}) for name, text in _SUMMARIES.items()
 )
-EXAMPLES = tuple(Sample(one.id, one.prompt, one.response, meta={"source": _SOURCE, "reference": _REFERENCE}) for one in EXAMPLES)
 """Four summaries of one source: a faithful one, one with wrong facts, a copied sentence, a heading."""

@@ -41,7 +41,7 @@ def references_of(sample: Sample) -> list[str]:
 
 def seen(text: str) -> str:
     """The text as a reader sees it: without zero-width marks, and with spaces for control characters."""
-    return _CONTROL.sub(" ", _UNSEEN.sub("", text))
+    return str(_CONTROL.sub(" ", _UNSEEN.sub("", text)))
 
 
 def _joined(given: Any) -> str:
