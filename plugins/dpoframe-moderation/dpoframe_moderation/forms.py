@@ -12,7 +12,7 @@ from dpoframe_moderation.record import Record
 from dpoframe_moderation.taxonomy import OVERALL, Taxonomy
 from dpoframe_moderation.verdicts import written
 
-Form: TypeAlias = Literal["verdict", "label", "class"]
+Form: TypeAlias = Literal["verdict", "label", "labels", "class"]
 Answer: TypeAlias = Literal["verdict", "categories", "each"]
 
 # The question last: a text that is cut to a model's length loses its beginning, not what is asked of it.
@@ -31,8 +31,9 @@ class Asking:
     Attributes:
         taxonomy: The categories that the moderator is to tell apart.
         form: `verdict` asks a generative model in a chat message. `label` gives a classifier the text alone: one pair a known
-            category, `hate` over `not hate` or the other way round, and `unsafe` over `not unsafe` for the verdict. `class` does
-            so for one label of several that exclude each other: the right one over each wrong one, `safe` for none of them.
+            category, `hate` over `not hate` or the other way round, and `unsafe` over `not unsafe` for the verdict. `labels` puts
+            all that is known of a text into one pair, a label a line, over the opposite of each: one forward a text. `class`
+            gives one label of several that exclude each other: the right one over each wrong one, `safe` for none of them.
         answer: Of the form `verdict`: `verdict` has `safe` or `unsafe` for answers. `categories` has `unsafe`, below it the
             categories; besides the other verdict, wrong categories are rejected. `each` asks as `verdict` does, and once more
             for every known category, naming that one alone, so that the two answers' probabilities give a score a category.
@@ -46,6 +47,8 @@ class Asking:
         """The pairs of a record; none where nothing is known that they would need."""
         if self.form == "label":
             yield from self._labels(record)
+        elif self.form == "labels":
+            yield from self._together(record)
         elif self.form == "class":
             yield from self._classes(record)
         elif self.answer == "each":
@@ -69,7 +72,8 @@ class Asking:
         others = [key for key in self.taxonomy.categories if not unsafe or record.labels.get(key) is False]
         another = [others[_draw(record.text, len(others))]] if full and others else []
         flipped = "safe" if unsafe else written(True, another, self.taxonomy)
-        yield self._pair(record, prompt, right, flipped, OVERALL, unsafe, wrong="verdict")
+        kind = "verdict and categories" if full else "verdict"
+        yield self._pair(record, prompt, right, flipped, OVERALL, unsafe, wrong=kind)
         if unsafe and found and another:
             wrong = written(True, another, self.taxonomy)
             yield self._pair(record, prompt, right, wrong, OVERALL, unsafe, wrong="categories")
@@ -84,13 +88,24 @@ class Asking:
             yield self._pair(record, prompt, *answers, key, positive, wrong="verdict")
 
     def _labels(self, record: Record) -> Iterator[PreferencePair]:
-        known = {key: record.labels[key] for key in self.taxonomy.ordered(record.labels)}
-        if record.unsafe is not None:
-            known[OVERALL] = record.unsafe
-        for key, positive in known.items():
+        for key, positive in self._known(record).items():
             yes = self.taxonomy.words(key)
             answers = (yes, f"not {yes}") if positive else (f"not {yes}", yes)
             yield self._pair(record, record.text, *answers, key, positive, wrong="verdict")
+
+    def _together(self, record: Record) -> Iterator[PreferencePair]:
+        known = self._known(record)
+        yes = {self.taxonomy.words(key): positive for key, positive in known.items()}
+        right, opposite = (
+            "\n".join(words if positive is side else f"not {words}" for words, positive in yes.items()) for side in (True, False)
+        )
+        if known:
+            yield self._pair(record, record.text, right, opposite, OVERALL, any(known.values()), wrong="labels")
+
+    def _known(self, record: Record) -> dict[str, bool]:
+        """What is known of a record's categories, and of the verdict."""
+        known = {key: record.labels[key] for key in self.taxonomy.ordered(record.labels)}
+        return known if record.unsafe is None else {**known, OVERALL: record.unsafe}
 
     def _classes(self, record: Record) -> Iterator[PreferencePair]:
         true = [key for key in self.taxonomy.categories if record.labels.get(key)]
@@ -130,7 +145,7 @@ class Asking:
             "row": record.row,
         }
         name = f"{record.id}/{category}" if self.form != "verdict" or category != OVERALL else record.id
-        name = name if wrong == "verdict" else f"{name}/{wrong}"
+        name = name if wrong.startswith("verdict") else f"{name}/{wrong}"
         return PreferencePair(prompt, right, other, name, meta=meta)
 
 
