@@ -116,8 +116,8 @@ def build(
     """Makes preference pairs of several answers to one prompt, by what any installed evaluator says of each.
 
     The answers are stored ones, or sampled from --model to --prompts, or both. Writes JSON Lines for `data: {name: jsonl,
-    path: ...}`, each row with both scores, the evaluator and its version. The file is written whole or not at all. Exits with
-    2 where no pair comes out.
+    path: ...}`, each row with both scores, the evaluator and its version. The file is written whole or not at all; a
+    command that was cut off goes on where it stood. Exits with 2 where no pair comes out.
     """
     from dpoframe.cli.output import emit
     from dpoframe.cli.story import Story

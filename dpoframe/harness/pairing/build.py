@@ -13,9 +13,10 @@ from dpoframe.checkpoint.durable import replaceable
 from dpoframe.errors import ConfigError, DataError
 from dpoframe.harness.pairing.candidates import Gathered, gather
 from dpoframe.harness.pairing.choosing import LONE, TIED, UNMET, Chosen, Rule
+from dpoframe.harness.pairing.judging import forget, judge
 from dpoframe.harness.pairing.rows import PairFile
 from dpoframe.harness.pairing.sampling import Drawing, Sampling, apart, prepared
-from dpoframe.harness.pairing.scored import Better, Measure, Verdicts, judge, measure_of, named_evaluator
+from dpoframe.harness.pairing.scored import Better, Measure, Verdicts, measure_of, named_evaluator
 from dpoframe.harness.subject import Progress, silent
 
 if TYPE_CHECKING:
@@ -110,7 +111,8 @@ def build_pairs(
     """Pairs answers to the same prompt by an evaluator's scores and writes them as JSON Lines, which a recipe reads.
 
     Answers are stored ones, or sampled from a model, or both. Whatever is wrong with what was asked for is found before any
-    weights are read.
+    weights are read. A call that was cut off goes on where it stood: verdicts are kept with the sampled answers, or where none
+    are sampled in a folder beside `out` that is removed once the pairs are written.
 
     A row has `prompt`, `chosen`, `rejected` and the evidence: `score_chosen` and `score_rejected` (higher is better: of a
     metric that is better low they are the metric's negative), `evaluator`, `evaluator_version`, `metric`, `better`,
@@ -154,12 +156,14 @@ def build_pairs(
         gather(stored, how.media, response=how.response)  # a source that is wrong is told before a model writes anything
     drawn = [drawing.draw(progress)] if drawing is not None else []
     found = gather([*stored, *drawn], how.media, how.reference if rule.from_reference else "", how.response)
-    verdicts, counts = judge(found, measure, progress), Counter[str]()
+    beside = place.with_suffix(".verdicts")
+    verdicts, counts = judge(found, measure, drawn[0] if drawn else beside, progress), Counter[str]()
     chosen = [rule.pairs(scored, counts) for scored in verdicts.prompts.values()]
     built = _told(place, found, verdicts, chosen, counts, measure, drawn)
     if not built.pairs:
         raise DataError("\n".join([f"No pair comes out, so {place} is not written.", *built.lines()[1:]]))
     PairFile(place, measure, how.copy).write(pair for some in chosen for pair in some)
+    forget(beside)
     return built
 
 

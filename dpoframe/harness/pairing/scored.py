@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -11,13 +11,11 @@ from dpoframe.config import paths
 from dpoframe.config.assembly import Assembly
 from dpoframe.config.overrides import apply
 from dpoframe.errors import ConfigError, Fault, MachineError
-from dpoframe.evaluator import Evaluator, Scale
-from dpoframe.harness.pairing.candidates import Candidate, Gathered
+from dpoframe.evaluator import Evaluator, Need, Scale
+from dpoframe.harness.pairing.candidates import Candidate
 from dpoframe.harness.pairing.choosing import Rated
 from dpoframe.harness.phases.laying import RIVAL, seen_by
-from dpoframe.harness.phases.limits import score_all
 from dpoframe.harness.storage.folder import Row
-from dpoframe.harness.subject import Progress
 from dpoframe.harness.suites.needs import refusal_of
 from dpoframe.harness.suites.suite_file import SuiteDocument
 from dpoframe.types import Media, as_text
@@ -116,33 +114,9 @@ def measure_of(evaluator: Evaluator, metric: str | None, better: Better | None) 
     return Measure(evaluator, name, scale, way)
 
 
-def _row(one: Candidate, needs: str) -> Row:
+def row_of(one: Candidate, needs: Need) -> Row:
     """A candidate as evaluators get it; the rival is the row's right answer, as in a suite without a base."""
     right = one.sample.meta.get("reference")
     if needs != RIVAL or RIVAL in one.sample.meta or not isinstance(right, str | Media) or not right:
-        return Row("", **vars(one.sample))
-    return Row("", **{**vars(one.sample), "meta": {**one.sample.meta, RIVAL: as_text(right)}})
-
-
-def judge(found: Gathered, measure: Measure, progress: Progress) -> Verdicts:
-    """Asks the evaluator about every candidate, within its limits, as an evaluation does."""
-    spec, made = measure.evaluator.spec, Verdicts()
-    total = sum(map(len, found.prompts.values()))
-    waiting: deque[tuple[str, Candidate]] = deque()
-
-    def rows() -> Iterator[Row]:
-        for prompt, candidates in found.prompts.items():
-            for one in candidates:
-                waiting.append((prompt, one))
-                yield seen_by(_row(one, spec.needs), spec.needs)
-
-    for done, score in enumerate(score_all(measure.evaluator, rows()), start=1):
-        prompt, one = waiting.popleft()
-        values = score.values or {}
-        if measure.name not in values:
-            made.unscored[score.reason or f"it has no {measure.name}"] += 1
-        else:
-            rated = Rated(one, measure.oriented(values[measure.name]), values.get(measure.error, 0.0), values)
-            made.prompts.setdefault(prompt, []).append(rated)
-        progress("score", done, total)
-    return made
+        return seen_by(Row("", **vars(one.sample)), needs)
+    return seen_by(Row("", **{**vars(one.sample), "meta": {**one.sample.meta, RIVAL: as_text(right)}}), needs)
