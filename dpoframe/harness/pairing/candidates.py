@@ -17,6 +17,9 @@ from dpoframe.types import Content, Media, RefusedRow, Sample, content_digest
 
 _OWN = ("key", "id", "sample", "prompt", "response", "responses", "finished", "detail", "meta", "reference", "source")
 
+_NAMES = ("id", "task_id")
+"""Columns that name what a row is about; the second is that of benchmarks."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -144,7 +147,8 @@ def _of_row(row: RawRow, media: str | None, reference: str, response: str) -> li
     else:
         given, one = [values.get(response)], True
     answers = [_content(answer, folder, media, response) for answer in given]
-    name, source = str(values.get("id") or f"row {row.row}"), str(values.get("source") or Path(row.source).stem)
+    name = next((str(values[key]) for key in _NAMES if values.get(key)), f"row {row.row}")
+    source = str(values.get("source") or Path(row.source).stem)
     meta = {**{key: value for key, value in values.items() if key not in (*_OWN, response)}, **_mapping(values.get("meta"))}
     if values.get("reference"):
         meta["reference"] = values["reference"]

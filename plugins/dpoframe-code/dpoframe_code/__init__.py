@@ -13,13 +13,16 @@ from dpoframe import hookimpl
 
 __version__ = "0.1.0"
 
-_SUITES = Path(__file__).parent / "suites"
+_RECIPES, _SUITES = (Path(__file__).parent / name for name in ("recipes", "suites"))
 
 
 @hookimpl
 def dpoframe_datasets() -> Mapping[str, str]:
-    """Problems of code benchmarks, from their published files."""
-    return {"code_problems": "dpoframe_code.problems.dataset:code_problems"}
+    """Problems of code benchmarks, from their published files, and pairs of programs that were run."""
+    return {
+        "code_pairs": "dpoframe_code.problems.built:code_pairs",
+        "code_problems": "dpoframe_code.problems.dataset:code_problems",
+    }
 
 
 @hookimpl
@@ -36,3 +39,9 @@ def dpoframe_evaluators() -> Mapping[str, str]:
 def dpoframe_suites() -> Mapping[str, Path]:
     """Every YAML file beside this module in `suites/`, by its file name without the ending."""
     return {path.stem: path for path in sorted(_SUITES.glob("*.yaml"))}
+
+
+@hookimpl
+def dpoframe_recipes() -> Mapping[str, Path]:
+    """Every YAML file beside this module in `recipes/`, by its file name without the ending."""
+    return {path.stem: path for path in sorted(_RECIPES.glob("*.yaml"))}

@@ -37,7 +37,7 @@ class CodeQuality(Evaluator):
 
     The program is read, not run. `findings_per_line` is over lines that are not blank. `complexity` is the largest of any of
     its functions (McCabe 1976: 1 for a function without a branch). Answers without a program that is Python have no quality.
-    Kept with every score are the numbers of `findings` and `lines`, and with `passing` the `tier` of the sandbox.
+    `findings` is their number. Kept with every score are the number of `lines`, and with `passing` the `tier` of the sandbox.
 
     Attributes:
         select: Rules of ruff, as its `--select` takes them.
@@ -59,10 +59,11 @@ class CodeQuality(Evaluator):
             "response",
             {
                 "findings_per_line": Scale(0, None, "findings a line", better="lower"),
+                "findings": Scale(0, None, "findings", better="lower"),
                 "complexity": Scale(1, None, "paths", better="lower"),
             },
             "findings_per_line",
-            carried=("findings", "lines", "tier"),
+            carried=("lines", "tier"),
         )
     )
 
