@@ -61,7 +61,8 @@ def _balanced(path: str | list[str], most: int | None) -> Iterator[PreferencePai
         if most is not None and given[problem] > most:
             yield row.refuse("balanced", f"The problem {problem:.60} has given {most} already, and per_problem is {most}.")
             continue
-        yield PreferencePair(*(values[name] for name in _SIDES), meta=_evidence(values, row.source, row.row))
+        prompt, chosen, rejected = (values[name] for name in _SIDES)
+        yield PreferencePair(prompt, chosen, rejected, meta=_evidence(values, row.source, row.row))
 
 
 def _problem(values: Mapping[str, Any]) -> str:
