@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dpoframe.data.contents import texts_in
+from dpoframe.data.digest_set import DigestSet
 from dpoframe.data.prompts import part_digest, prompt_digest
 from dpoframe.data.rows import RowError, shown
 from dpoframe.errors import DataError
@@ -43,7 +44,7 @@ class Checked:
 
 @dataclass
 class RowChecks:
-    """Checks pairs one after another; remembers the digests of those that passed, 16 bytes of content a pair.
+    """Checks pairs one after another; remembers the digests of those that passed.
 
     Attributes:
         modality: Measures the examples, where given: what is the same or empty once cut is found by it alone.
@@ -55,7 +56,7 @@ class RowChecks:
     modality: Modality | None = None
     held_out: Collection[bytes] = ()
     allow: Collection[str] = ()
-    seen: set[bytes] = field(default_factory=set)
+    seen: DigestSet = field(default_factory=DigestSet)
 
     def check(self, pair: PreferencePair) -> Checked:
         """The pair with what the checks found out about it.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from dpoframe.data.checks import Checked
 from dpoframe.data.codes import CODES
+from dpoframe.data.digest_set import DigestSet
 from dpoframe.types import Content
 
 LEAST_ROWS = 20
@@ -36,7 +37,7 @@ class Finding:
 
 @dataclass
 class SetStatistics:
-    """Sums over pairs that passed the checks; memory grows by one 16-byte digest a distinct prompt."""
+    """Sums over pairs that passed the checks; memory grows by 16 to 32 bytes a distinct prompt."""
 
     pairs: int = 0
     unit: str = "characters"
@@ -47,10 +48,10 @@ class SetStatistics:
     truncated: int = 0
     repeated: int = 0
     contradictions: int = 0
-    prompts: set[bytes] = field(default_factory=set)
+    prompts: DigestSet = field(default_factory=DigestSet)
     authors: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def add(self, checked: Checked, seen: set[bytes]) -> None:
+    def add(self, checked: Checked, seen: Collection[bytes]) -> None:
         """Takes in one pair; `seen` are the digests of the pairs that passed so far."""
         pair = checked.pair
         difference = checked.lengths[0] - checked.lengths[1]

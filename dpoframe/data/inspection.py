@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dpoframe.data.checks import RowChecks
+from dpoframe.data.digest_set import DigestSet
 from dpoframe.data.findings import Finding, SetStatistics
 from dpoframe.data.rows import RowError
 from dpoframe.errors import DataError
@@ -48,7 +49,7 @@ class Inspection:
         self._digest = hashlib.blake2b(digest_size=16)
 
     @property
-    def prompts(self) -> set[bytes]:
+    def prompts(self) -> DigestSet:
         """Digests of the prompts that passed."""
         return self._statistics.prompts
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,11 +129,11 @@ def inspect_source(
     """
     if quarantine is not None:
         _require_apart(quarantine, source)
-    held = frozenset[bytes]()
+    held: Collection[bytes] = ()
     if source.validation is not None:
         aside = inspect_source(source.validation, host, modality)
         aside.require_some()  # training would refuse to start without a validation pair
-        held = frozenset(aside.prompts)
+        held = aside.prompts
     result = Inspection(source.label, modality, held, source.allow)
     with ExitStack() as stack:
         log = stack.enter_context(stack.enter_context(written(quarantine)).open("w", encoding="ascii")) if quarantine else None
