@@ -358,3 +358,15 @@ def test_options_that_belong_together(words: list[str], said: str, place: Path, 
     """Options that say how to sample need a model, a model needs prompts, and without a model there must be a source."""
     assert main(["data", "build", "--out", "pairs.jsonl", "--evaluator", "./mine.py:Wanted", *words]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_suites_prompts_are_set_as_for_an_evaluation(build: Any, place: Path, asked: list[str]) -> None:
+    """--set prompts.KEY says where a suite's prompts are, and how many; a file of rows has no such keys, which is said."""
+    (place / "letters.yaml").write_text(
+        (place / "letters.yaml").read_text().replace("prompts: prompts.jsonl", "prompts: {path: x.jsonl}")
+    )
+    words = ("--set", "prompts.path=prompts.jsonl", "--set", "prompts.limit=2")
+    _, _, told, _ = build("Wanted", *words, prompts="letters")
+    assert (sorted({name.partition("#")[0] for name in asked}), told["asked"]) == (["p0", "p1"], 2)
+    code, _, _, said = build("Wanted", "--set", "prompts.limit=2")
+    assert (code, "prompts.jsonl is a file of rows" in said) == (2, True)
