@@ -25,6 +25,7 @@ def dpoframe_datasets() -> Mapping[str, str]:
         "davidson": f"{texts}:davidson",
         "hatecheck": f"{texts}:hatecheck",
         "labelled_texts": f"{texts}:labelled_texts",
+        "moderation_texts": "dpoframe_moderation.moderation_texts:moderation_texts",
         "openai_moderation": f"{texts}:openai_moderation",
         "safe_answers": f"{answers}:safe_answers",
         "safe_rlhf": f"{exchanges}:safe_rlhf",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
@@ -18,6 +20,7 @@ from dpoframe_moderation.evaluators.spec import SpecOf
 from dpoframe_moderation.taxonomy import OVERALL
 
 _CARRIED = ("log_odds", "positive", "part")
+_TAKEN = operator.itemgetter(*_CARRIED)
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,8 @@ class ModerationScores(Evaluator):
 
     def aggregate(self, scores: Sequence[Scored]) -> Mapping[str, float]:
         """All figures of every part; nan where there are none."""
-        flat = np.fromiter((one.values[name] for one in scores for name in _CARRIED), np.float64, 3 * len(scores)).reshape(-1, 3)
+        columns = itertools.chain.from_iterable(map(_TAKEN, (one.values for one in scores)))
+        flat = np.fromiter(columns, np.float64, len(_CARRIED) * len(scores)).reshape(-1, len(_CARRIED))
         found: dict[str, float] = {}
         for number, part in enumerate(self._parts):
             mine = flat[flat[:, 2] == number]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dpoframe import Asset, Available, MachineError, Refused
+from dpoframe_moderation.classifier.quiet import quiet
 from dpoframe_moderation.evaluators.classifier_weights import ClassifierWeights, digest_of
 from dpoframe_moderation.evaluators.toxic_labels import toxic_labels
 
@@ -151,24 +151,10 @@ def _loaded(folder: Path, marks: tuple[str, ...]) -> _Loaded:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    with _without_bars():
+    with quiet():
         model = AutoModelForSequenceClassification.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
         )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     where = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     return _Loaded(model.requires_grad_(False).eval().to(where), tokenizer)
-
-
-@contextlib.contextmanager
-def _without_bars() -> Iterator[None]:
-    """Without the bars that transformers draws while it loads."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

@@ -121,11 +121,27 @@ def test_unknown_labels_count_nowhere() -> None:
 
 def test_answers_to_a_question_about_one_category() -> None:
     """Asked for one category alone, the verdict is about that category and about nothing else."""
-    meta = {"answer": "each", "category": "V", "positive": True, "unsafe": True, "labels": {"V": True, "H": False}}
+    meta = {
+        "form": "verdict",
+        "answer": "each",
+        "category": "V",
+        "positive": True,
+        "unsafe": True,
+        "labels": {"V": True, "H": False},
+    }
     found = Moderation(taxonomy="openai").score(asked(0, "unsafe", **meta))
     assert found is not None
     assert found["V/recall"] == 1
     assert not [name for name in found if name.startswith("H/") or name in ("accuracy", "recall")]
+
+
+def test_answers_to_a_question_about_the_verdict_alone() -> None:
+    """Who was not asked for categories denies none by naming none."""
+    meta = {"form": "verdict", "answer": "verdict", "unsafe": True, "labels": {"V": True}}
+    found = Moderation(taxonomy="openai").score(asked(0, "unsafe", **meta))
+    assert found is not None
+    assert found["recall"] == 1
+    assert not [name for name in found if "/" in name]
 
 
 def test_categories_outside_the_taxonomy() -> None:

@@ -80,7 +80,8 @@ def test_threshold() -> None:
 
 def test_what_is_not_counted() -> None:
     """Pairs that differ in the categories alone, and texts of which nothing is known; a category that nobody named is told."""
-    assert ModerationScores().score(pair(0, 1.0, True, wrong="categories")) is None
+    for wrong in ("categories", "verdict and categories", "labels", "hate"):
+        assert ModerationScores().score(pair(0, 1.0, True, wrong=wrong)) is None
     assert ModerationScores().score(Sample("a", "?", "x", detail={"policy_margin": 1.0})) is None
     with pytest.raises(UnscoredError, match="'H'"):
         ModerationScores().score(pair(0, 1.0, True, "H"))
