@@ -21,10 +21,10 @@ _LEFT_OUT = ("duplicate", "contradiction", "unlabelled", "several-labels", "over
 
 _RAW = "https://github.com"
 _HAD = {
-    "openai_moderation": f"curl -LO {_RAW}/openai/moderation-api-release/raw/main/data/samples-1680.jsonl.gz",
-    "xstest": f"curl -LO {_RAW}/paul-rottger/xstest/raw/main/xstest_prompts.csv",
-    "hatecheck": f"curl -LO {_RAW}/paul-rottger/hatecheck-data/raw/main/test_suite_cases.csv",
-    "davidson": f"curl -LO {_RAW}/t-davidson/hate-speech-and-offensive-language/raw/master/data/labeled_data.csv",
+    "openai_moderation": f"curl -LO {_RAW}/openai/moderation-api-release/raw/HEAD/data/samples-1680.jsonl.gz",
+    "xstest": f"curl -LO {_RAW}/paul-rottger/exaggerated-safety/raw/HEAD/xstest_prompts.csv",
+    "hatecheck": f"curl -LO {_RAW}/paul-rottger/hatecheck-data/raw/HEAD/test_suite_cases.csv",
+    "davidson": f"curl -LO {_RAW}/t-davidson/hate-speech-and-offensive-language/raw/HEAD/data/labeled_data.csv",
     "toxic_chat": "hub:lmsys/toxic-chat",
     "beavertails": "hub:PKU-Alignment/BeaverTails",
     "safe_rlhf": "hub:PKU-Alignment/PKU-SafeRLHF",

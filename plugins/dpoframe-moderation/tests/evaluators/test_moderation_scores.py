@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from dpoframe_moderation.evaluators.moderation_scores import ModerationScores
+from dpoframe_moderation.evaluators.profanity import Profanity
+from dpoframe_moderation.taxonomy import TAXONOMIES
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, roc_curve
 from torchmetrics.functional.classification import binary_calibration_error
 
-from dpoframe import ConfigError, Sample, Scored, UnscoredError
+from dpoframe import ConfigError, Refused, Sample, Scored, UnscoredError
 from dpoframe.testing import EvaluatorContract
+
+OPENAI = Path(__file__).parents[4].parent / "shared" / "data" / "moderation" / "openai_moderation_samples-1680.jsonl.gz"
+
+needs_data = pytest.mark.skipif(not OPENAI.is_file(), reason=f"there is no {OPENAI}")
+needs_profanity = pytest.mark.skipif(isinstance(Profanity().probe(), Refused), reason="alt-profanity-check is not installed")
 
 
 class TestContract(EvaluatorContract):
@@ -61,6 +71,27 @@ def test_equals_scikit_learn(seed: int) -> None:
         assert found[f"{lead}ece_torchmetrics"] == pytest.approx(theirs, abs=1e-6)
         assert found[f"{lead}prevalence"] == pytest.approx(positive.mean())
     assert all(math.isnan(found[f"SH/{name}"]) for name in ("auprc", "auroc", "f1", "ece", "prevalence"))
+
+
+@needs_data
+@needs_profanity
+def test_equals_scikit_learn_on_real_texts() -> None:
+    """On OpenAI's samples, scored by a real classifier, each category's figures are those of the texts whose label is known."""
+    with gzip.open(OPENAI, "rt", encoding="utf-8") as stream:
+        rows = [json.loads(line) for line in stream]
+    chances = np.clip(Profanity().chances([row["prompt"] for row in rows]), 1e-9, 1 - 1e-9)
+    log_odds = np.log(chances / (1 - chances))
+    samples = [pair(n, float(log_odds[n]), bool(row[key]), key) for n, row in enumerate(rows) for key in row if key != "prompt"]
+    assert len(samples) < 8 * len(rows)
+    found = figures(ModerationScores(taxonomy="openai"), samples)
+    for key in TAXONOMIES["openai"].categories:
+        known = np.array([key in row for row in rows])
+        truth = np.array([bool(row.get(key)) for row in rows])[known]
+        assert found[f"{key}/auprc"] == pytest.approx(average_precision_score(truth, log_odds[known]))
+        assert found[f"{key}/auroc"] == pytest.approx(roc_auc_score(truth, log_odds[known]))
+        assert found[f"{key}/f1"] == pytest.approx(f1_score(truth, chances[known] > 0.5))
+        theirs = binary_calibration_error(torch.tensor(chances[known]), torch.tensor(truth.astype(int)), n_bins=10)
+        assert found[f"{key}/ece_torchmetrics"] == pytest.approx(float(theirs), abs=1e-6)
 
 
 def test_both_conventions_of_calibration() -> None:
