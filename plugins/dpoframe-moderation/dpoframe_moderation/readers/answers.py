@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from dpoframe import PreferencePair, RawRow, RefusedRow, content_digest, read_rows
+from dpoframe import PreferencePair, RawRow, RefusedRow, content_digest, read_rows, say
 from dpoframe_moderation.bare import likeness
-from dpoframe_moderation.readers.authors import Authors, balanced_authors
+from dpoframe_moderation.readers.authors import Authors, balanced_authors, uneven_authors
 from dpoframe_moderation.readers.choosing import Part, part_of
 from dpoframe_moderation.readers.layout import BrokenError, text_in, told
 from dpoframe_moderation.record import Record
@@ -123,6 +123,8 @@ def _rows(found: Iterable[Answered | RefusedRow], authors: Authors, part: Part) 
         else:
             pairs.append(row)
     if authors == "any":
+        if told := uneven_authors(pairs):
+            say(f"{told}. Training may learn their style in place of what is asked; `authors: balanced` evens that out.")
         yield from pairs
         return
     even = balanced_authors(pairs)

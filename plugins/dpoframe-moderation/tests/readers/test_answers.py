@@ -139,6 +139,15 @@ def test_balanced_authors(read: Read, write: Write) -> None:
     assert "a over b" in found.refused[0].reason
 
 
+def test_uneven_authors_are_told(read: Read, write: Write, capsys: Any) -> None:
+    """Where one author wrote far more of the chosen answers than of the rejected ones, that is said with the shares."""
+    path = write([compared(f"p{number}", number < 9, number == 9) for number in range(10)])
+    read(answers.safe_answers, path)
+    assert "a wrote 90% of the chosen answers and 10% of the rejected ones" in "".join(capsys.readouterr())
+    read(answers.safe_answers, path, authors="balanced")
+    assert "wrote" not in "".join(capsys.readouterr())
+
+
 def test_parts(read: Read, write: Write) -> None:
     """All answers to a prompt are of one part, and every prompt of exactly one."""
     path = write([compared(f"prompt {number}", True, False) for number in range(200)])
