@@ -151,6 +151,15 @@ def test_categories_outside_the_taxonomy() -> None:
     assert (found["outside_taxonomy"], found["accuracy"], found["H/recall"], found["parse_failure"]) == (1, 1, 0, 0)
 
 
+def test_no_taxonomy_has_no_outside() -> None:
+    """Where there are no categories, as in XSTest, none can be a wrong one."""
+    found = Moderation().score(
+        Sample("0#0", "?", "unsafe\nviolence", meta={"unsafe": True, "taxonomy": "xstest", "categories": {}})
+    )
+    assert found is not None
+    assert "outside_taxonomy" not in found
+
+
 def test_groups() -> None:
     """Each named part has an accuracy of its own; parts that were not named have none."""
     evaluator = Moderation(groups={"functionality": ("slur_h", "profanity_nh")})
