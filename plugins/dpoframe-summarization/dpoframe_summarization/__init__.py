@@ -20,6 +20,7 @@ def dpoframe_evaluators() -> Mapping[str, str]:
     """Scores of summaries."""
     return {
         "extractive": "dpoframe_summarization.evaluators.extractive:Extractive",
+        "hallucination": "dpoframe_summarization.evaluators.hallucination:Hallucination",
         "rouge": "dpoframe_summarization.evaluators.rouge:Rouge",
         "summary_length": "dpoframe_summarization.evaluators.summary_length:SummaryLength",
     }

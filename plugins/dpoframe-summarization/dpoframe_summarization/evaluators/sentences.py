@@ -13,6 +13,8 @@ _END = regex.compile(
     rf"[{_CLOSING}\u300d\u300f\uff09]*)"
 )
 _LAST_WORD = regex.compile(r"[\p{L}.]+$")
+_NEXT = regex.compile(r"\s*(\S?)")
+_LONGEST = 20  # letters of an abbreviation, and more
 _INITIAL = regex.compile(r"(?:\p{Lu}\.)*\p{Lu}")
 
 
@@ -35,14 +37,14 @@ def sentences(text: str) -> list[str]:
 
 def _ends(line: str, start: int, stop: int) -> bool:
     """Whether the mark between two places of a line ends a sentence."""
-    mark, following = line[start:stop].strip(_CLOSING), line[stop:].lstrip()
+    mark, following = line[start:stop].strip(_CLOSING), _NEXT.match(line, stop)[1]
     if mark[0] not in ".\u2026" or (mark == "." and line[start - 1 : start].isspace()):
         return True
-    if following[:1].islower():
+    if following.islower():
         return False
     if mark != "." or not following:
         return True
-    before = _LAST_WORD.search(line, 0, start)
+    before = _LAST_WORD.search(line[max(0, start - _LONGEST) : start])
     word = before[0] if before else ""
-    known = _TITLES + " " + _NUMBERED if following[0].isdigit() else _TITLES
+    known = _TITLES + " " + _NUMBERED if following.isdigit() else _TITLES
     return not (_INITIAL.fullmatch(word) or word.lower() in known.split())
