@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from dpoframe import DataError, MachineError, PreferencePair, RefusedRow, say
+from dpoframe import ConfigError, DataError, MachineError, PreferencePair, RefusedRow, say
 from dpoframe_moderation.forms import Answer, Form
 from dpoframe_moderation.readers import exchanges, texts
 from dpoframe_moderation.readers.choosing import Part
 
 Source: TypeAlias = Literal[
-    "openai_moderation", "xstest", "hatecheck", "davidson", "toxic_chat", "beavertails", "safe_rlhf", "aegis"
-]
+    "openai_moderation", "xstest", "hatecheck", "davidson", "toxic_chat", "beavertails", "safe_rlhf", "aegis", "labelled_texts"
+]  # fmt: skip
 
 _LEFT_OUT = ("duplicate", "contradiction", "unlabelled", "several-labels", "over-long", "redacted")
 """Refusals of rows that are whole, and by which nobody can be judged. Broken rows are none of them."""
@@ -29,6 +29,7 @@ _HAD = {
     "beavertails": "hub:PKU-Alignment/BeaverTails",
     "safe_rlhf": "hub:PKU-Alignment/PKU-SafeRLHF",
     "aegis": "hub:nvidia/Aegis-AI-Content-Safety-Dataset-2.0",
+    "labelled_texts": "a file of your own",
 }
 """How each source is had: a line that fetches the file, or its name on the hub."""
 
@@ -41,11 +42,15 @@ def moderation_texts(
     taxonomy: str = "",
     part: Part = "all",
     max_chars: int | None = None,
+    labels: Sequence[str] = (),
+    text: str = "",
+    verdict: str = "",
+    group: Sequence[str] = (),
     split: str | None = None,
     subset: str | None = None,
     revision: str | None = None,
 ) -> Iterator[PreferencePair | RefusedRow]:
-    """The texts of a published data set by which a moderator can be judged, for `prompts` and `pairs` of a suite.
+    """The texts of a data set by which a moderator can be judged, for `prompts` and `pairs` of a suite.
 
     Rows that are whole and say nothing that could be right or wrong are left out, and their number is told: repeated texts, texts
     whose rows contradict each other, texts without a known label. A broken row stops the suite.
@@ -58,21 +63,29 @@ def moderation_texts(
         taxonomy: Categories to ask for in place of the data set's own.
         part: `train`, `validation` or `test`: 70, 10 and 20 in 100 texts.
         max_chars: Longer texts are left out.
+        labels: Of `labelled_texts`, your own: columns that hold a category each.
+        text: Of these, the column of the text.
+        verdict: Of these, the column that says whether the text is unsafe.
+        group: Of these, columns that tell rows apart.
         split: Of a folder or a data set of Hugging Face, this split.
         subset: The configuration of a data set of Hugging Face.
         revision: Its commit, branch or tag.
 
     Raises:
+        ConfigError: Columns are named of a source that has its own.
         MachineError: No path is given; the message says how the texts are had.
         DataError: There is no such file.
     """
+    own = {name: value for name, value in (("labels", labels), ("text", text), ("verdict", verdict), ("group", group)) if value}
+    if own and source != "labelled_texts":
+        raise ConfigError(f"The columns of {source} are known: leave out {', '.join(own)}, or set `source: labelled_texts`.")
     if not path:
         raise MachineError(f"No file of texts is given. {_how(source)}")
     if not path.startswith("hub:") and not Path(path).expanduser().exists():
         raise DataError(f"{path} is not there (looked for from {Path.cwd()}). {_how(source)}")
     place = {"path": path, "split": split, "subset": subset, "revision": revision}
     choice = {"form": form, "answer": answer, "taxonomy": taxonomy, "part": part, "max_chars": max_chars}
-    return _judgeable(source, {**place, **choice})
+    return _judgeable(source, {**place, **choice, **own})
 
 
 def _how(source: Source) -> str:

@@ -12,6 +12,7 @@ import dpoframe_moderation
 import pytest
 import torch
 from dpoframe_moderation.evaluators.profanity import Profanity
+from dpoframe_moderation.moderation_texts import moderation_texts
 from torch import Tensor, nn
 
 from dpoframe import ConfigError, Example, MachineError, Modality, Refused, Request, Sample, Scores, as_text
@@ -121,6 +122,29 @@ def test_rows_that_judge_nobody_are_left_out(tmp_path: Path, capsys: pytest.Capt
     assert [prompt.content for prompt in suite.prompts] == ["a"]
     assert "4 rows of" in (said := capsys.readouterr().err)
     assert "2 contradiction, 1 duplicate, 1 unlabelled" in said
+
+
+def test_own_texts(tmp_path: Path) -> None:
+    """A suite of one's own posts: their columns are the categories, and each has its figures."""
+    (tmp_path / "posts.csv").write_text("post,insult,spam\nI hate you,1,0\nbuy this,0,1\nhello,0,0\nI hate spam,0,\n")
+    section = f"{{name: moderation_texts, source: labelled_texts, path: {tmp_path}/posts.csv, text: post, labels: [insult, spam]}}"
+    (tmp_path / "mine.yaml").write_text(
+        f"name: mine\nversion: 1\nprompts: {section}\npairs: {section}\nevaluators:\n"
+        "  - {name: moderation, categories: [insult, spam]}\n  - {name: moderation_scores, categories: [insult, spam]}\n"
+    )
+    modality = Guard()
+    run_suite(Subject("guard", modality, modality.build()), load_suite(str(tmp_path / "mine.yaml")), tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "results.json").read_text())["metrics"]
+    # The last post is of an unknown kind of spam: it counts for `insult`, and not for the verdict.
+    assert (found["moderation/accuracy"]["value"], found["moderation/accuracy"]["n"]) == (pytest.approx(2 / 3), 3)
+    assert found["moderation_scores/insult/auroc"]["value"] == pytest.approx(5 / 6)
+    assert found["moderation/spam/recall"]["n"] == 1
+
+
+def test_columns_of_a_known_source() -> None:
+    """A published data set has columns of its own, and naming others is an error."""
+    with pytest.raises(ConfigError, match="leave out labels"):
+        moderation_texts("hatecheck", "x.csv", labels=["hate"])
 
 
 @pytest.mark.parametrize("name", ["hatecheck", "hatecheck-generative"])
