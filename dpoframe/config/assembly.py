@@ -94,7 +94,7 @@ class Assembly:
         validation, plugin = self._held_out(own.validation)
         if found is None:
             return None
-        return DataSection(found[0], found[1], validation, own.limit, own.allow, found[2], plugin)
+        return DataSection(found[0], found[1], validation, own.limit, own.allow, own.window, found[2], plugin)
 
     def losses(self) -> tuple[WeightedLoss, ...]:
         """The losses; `sigmoid` where none is given. A single one may stand without a list, or be a bare name."""

@@ -12,7 +12,7 @@ from dpoframe.config.document import KeyPath
 from dpoframe.config.filling import keys
 from dpoframe.config.paths import TASK
 from dpoframe.config.secrets import MASK
-from dpoframe.config.sections import Part, ReferenceSection, TrainerSection, WeightedLoss
+from dpoframe.config.sections import DataSection, Part, ReferenceSection, TrainerSection, WeightedLoss
 from dpoframe.errors import ConfigError, Fault, suggestion
 
 # What the run itself decides, beside the keys of the trainer section: under `trainer.lightning` it would break the run.
@@ -112,6 +112,22 @@ def check_trainer(build: Assembly, trainer: TrainerSection) -> None:
         _check_optimizer(build, trainer.optimizer)
     if trainer.lightning:
         _check_lightning(build, trainer)
+
+
+def check_window(build: Assembly, data: DataSection, trainer: TrainerSection, reference: ReferenceSection) -> None:
+    """What a set that is read window by window cannot have: nothing that needs all pairs before training."""
+    if data.window is None:
+        return
+    if trainer.max_steps is None:
+        build.fault(("trainer", "max_steps"), "is needed with data.window.", "The number of pairs is not known before training.")
+    if reference.kind == "cached":
+        build.fault(("reference", "kind"), "is cached, and data.window is set.", "Take copy or adapter.")
+    if isinstance(data.validation, float) and data.validation:
+        build.fault(
+            ("data", "validation"),
+            f"is the share {data.validation:g}, and data.window is set.",
+            "Give a number of pairs, which are taken from the beginning, or a data set of its own.",
+        )
 
 
 def check_names(build: Assembly) -> None:

@@ -76,6 +76,8 @@ def _assemble(build: Assembly) -> Recipe | None:
     if reference is not None:
         reference = checks.settled_reference(reference, _names_kind(build.document), modality, losses)
         checks.check_reference(build, reference, modality, losses)
+    if data is not None and trainer is not None and reference is not None:
+        checks.check_window(build, data, trainer, reference)
     if top is None or modality is None or data is None or reference is None or trainer is None:
         return None
     return Recipe(

@@ -100,7 +100,14 @@ def _loss(loss: WeightedLoss) -> dict[str, Any]:
 
 def _data(data: DataSection) -> dict[str, Any]:
     options: Mapping[str, Any] = plain(dict(data.options))
-    return {"name": data.name, **options, "validation": plain(data.validation), "limit": data.limit, "allow": list(data.allow)}
+    return {
+        "name": data.name,
+        **options,
+        "validation": plain(data.validation),
+        "limit": data.limit,
+        "allow": list(data.allow),
+        "window": data.window,
+    }
 
 
 def _reference(reference: ReferenceSection) -> dict[str, Any]:

@@ -72,6 +72,8 @@ class DataSection:
             `{name, ...its arguments, limit}`; None for nothing.
         limit: Most pairs to use, None for all.
         allow: Codes of faults that refuse no row: `tie`, `reversed-scores`, `duplicate`, `control-character`.
+        window: Pairs in memory at a time: the set is read window by window as it is trained on, and shuffled inside a window;
+            None for a set that is read and checked as a whole first.
         plugin: Name of the plugin that supplies the data set.
         validation_plugin: The same for the validation data set; empty where there is none.
     """
@@ -81,6 +83,7 @@ class DataSection:
     validation: float | int | Mapping[str, Any] | None = None
     limit: int | None = None
     allow: tuple[str, ...] = ()
+    window: int | None = None
     plugin: str = ""
     validation_plugin: str = ""
 
@@ -94,6 +97,7 @@ class DataKeys:
     validation: Annotated[float, Ge(0), Lt(1)] | Positive | Mapping[str, Any] | None = None
     limit: Positive | None = None
     allow: tuple[Literal["tie", "reversed-scores", "duplicate", "control-character"], ...] = ()
+    window: Annotated[int, Ge(2), Le(10**7)] | None = None
 
 
 @dataclass(frozen=True)

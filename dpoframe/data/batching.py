@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dpoframe.data.sampler import PairStream, prompt_key, share
+from dpoframe.data.windowed_stream import WindowedStream
 from dpoframe.modality import Batch, Modality
 from dpoframe.rng import seed_of
 from dpoframe.types import Example, Measure, PreferencePair
@@ -127,7 +128,7 @@ class StepDataset:
         world: Count of ranks.
     """
 
-    stream: PairStream
+    stream: PairStream | WindowedStream
     modality: Modality
     tokens_per_batch: int | None = None
     accumulate: int = 1
@@ -140,16 +141,20 @@ class StepDataset:
     def __getitem__(self, step: int) -> StepBatch:
         """This rank's share of a step."""
         members = self.stream.step(step)
-        lengths = [self.measures(self.stream.order(epoch)[position])[0].response for epoch, position in members]
+        lengths = [self.measures(epoch, position)[0].response for epoch, position in members]
         mine = [self.entry(epoch, position) for epoch, position in members[share(len(members), self.rank, self.world)]]
         parts = micro_batches(mine, self.tokens_per_batch, max(1, min(self.accumulate, len(mine))))
-        done = members[-1][0] + (members[-1][1] + 1) / len(self.stream.pairs)
-        return StepBatch(step, done, len(members), sum(lengths) / len(lengths), [self.collate(part) for part in parts])
+        return StepBatch(
+            step, self.stream.done(*members[-1]), len(members), sum(lengths) / len(lengths), [self.collate(part) for part in parts]
+        )
 
-    def measures(self, index: int) -> tuple[Measure, Measure]:
+    def measures(self, epoch: int, position: int) -> tuple[Measure, Measure]:
         """Measures of chosen and rejected of a pair; kept, since each epoch asks again."""
+        index = self.stream.index(epoch, position)
         if index not in self._measures:
-            pair = self.stream.pairs[index]
+            if len(self._measures) >= self.stream.memory:
+                self._measures.clear()
+            pair = self.stream.pair(epoch, position)
             examples = (Example(pair.prompt, response, 0, pair.id) for response in (pair.chosen, pair.rejected))
             first, second = (self.modality.measure(example) for example in examples)
             self._measures[index] = (first, second)
@@ -157,24 +162,22 @@ class StepDataset:
 
     def entry(self, epoch: int, position: int) -> Entry:
         """The pair at a position of an epoch, with the seeds of that epoch."""
-        index = self.stream.order(epoch)[position]
-        pair = self.stream.pairs[index]
+        pair = self.stream.pair(epoch, position)
         seed = seed_of(self.stream.seed, epoch if self.bank is None else epoch % self.bank, pair.id)
         chosen, rejected = (Example(pair.prompt, response, seed, pair.id) for response in (pair.chosen, pair.rejected))
         other = self.other_response(epoch, position) if self.mismatched else None
         # A name of its own: it has no partner, not even where a step holds the pair twice.
         wrong = Example(pair.prompt, other.chosen, seed, f"{pair.id} in epoch {epoch}") if other else None
-        return Entry(pair, chosen, rejected, self.measures(index), wrong)
+        return Entry(pair, chosen, rejected, self.measures(epoch, position), wrong)
 
     def other_response(self, epoch: int, position: int) -> PreferencePair:
         """The next pair of the epoch's order that has another prompt (the pair itself where there is none).
 
         It depends on the epoch's order alone, so the split of a step in ranks and micro-batches changes nothing.
         """
-        order, pairs = self.stream.order(epoch), self.stream.pairs
-        own = prompt_key(pairs[order[position]].prompt)
-        following = (pairs[order[(position + ahead) % len(order)]] for ahead in range(1, len(order)))
-        return next((pair for pair in following if prompt_key(pair.prompt) != own), pairs[order[position]])
+        pair = self.stream.pair(epoch, position)
+        own = prompt_key(pair.prompt)
+        return next((other for other in self.stream.following(epoch, position) if prompt_key(other.prompt) != own), pair)
 
     def keys(self, entry: Entry) -> tuple[str, str]:
         """Names of the two scores of a pair."""
@@ -216,7 +219,9 @@ class StepDataset:
 
     def distinct_count(self, steps: int) -> int:
         """How many entries `distinct` gives."""
-        count, size = len(self.stream.pairs), self.stream.batch_size
+        size, stream = self.stream.batch_size, self.stream
+        assert isinstance(stream, PairStream), "a source that is read window by window is never gone through beforehand"
+        count = len(stream.pairs)
         whole = steps * size if self.stream.shuffle else min(steps * size, count)
         if self.mismatched:  # which response stands beside a prompt depends on the epoch's order
             return whole
@@ -224,8 +229,9 @@ class StepDataset:
         return whole if draws is None else min(whole, draws * count)
 
 
-def steps_of_one_pass(stream: PairStream) -> int:
+def steps_of_one_pass(stream: PairStream | WindowedStream) -> int:
     """Steps that cover every pair once."""
+    assert isinstance(stream, PairStream), "of a source that is read window by window the number of pairs is not known"
     return -(-len(stream.pairs) // stream.batch_size)
 
 

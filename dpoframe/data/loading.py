@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +14,9 @@ from dpoframe.data.codes import CODES
 from dpoframe.data.files import written
 from dpoframe.data.inspection import Inspection, plain
 from dpoframe.data.opening import open_dataset
+from dpoframe.data.quarantine import write_quarantine
 from dpoframe.data.splitting import split_by_prompt
+from dpoframe.data.windowed_pairs import WindowedPairs, read_windowed
 from dpoframe.errors import ConfigError, DataError
 from dpoframe.modality import Modality
 from dpoframe.plugins import PluginHost
@@ -57,6 +60,19 @@ class LoadedPairs:
     validation: list[PreferencePair]
     refused: list[RefusedRow]
     summary: Mapping[str, Any]
+
+    @property
+    def count(self) -> int:
+        """Training pairs."""
+        return len(self.train)
+
+    @property
+    def known(self) -> int:
+        """Training pairs read so far: all."""
+        return len(self.train)
+
+    def conclude(self, run: Path) -> None:
+        """Called when the run ends; everything is written already."""
 
     @property
     def rows(self) -> int:
@@ -119,25 +135,15 @@ def _change(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return f"{now['source']} has {now['used']:,} usable pairs as before, but not the same ones, or in another order."
 
 
-def write_quarantine(rows: Iterable[RefusedRow], path: Path) -> None:
-    """Writes refused rows as JSON Lines: source, row, code, reason."""
-    with written(path) as temporary, temporary.open("w", encoding="ascii") as file:
-        file.writelines(quarantine_line(row) for row in rows)
-
-
-def quarantine_line(row: RefusedRow) -> str:
-    """One line of a quarantine file; ASCII, so that what is not UTF-8 can be told as well."""
-    return json.dumps({"source": row.source, "row": row.row, "code": row.code, "reason": row.reason}) + "\n"
-
-
 def load_pairs(
     section: Section, host: PluginHost, modality: Modality | None = None, *, seed: int = 0, allow: Iterable[str] = ()
-) -> LoadedPairs:
-    """Reads, checks and splits the preference pairs of a recipe. All pairs are held in memory.
+) -> LoadedPairs | WindowedPairs:
+    """Reads, checks and splits the preference pairs of a recipe: all of them into memory, or window by window.
 
     Args:
         section: `name` and `options` of the data set; reading ends after `limit` usable pairs; `validation` is a share of the pairs
-            (float below 1), a number of pairs (int), or a mapping with the `name` and keys of a data set of its own.
+            (float below 1), a number of pairs (int), or a mapping with the `name` and keys of a data set of its own; `window`
+            is the number of pairs in memory at a time, None for all.
         host: Where names are looked up.
         modality: Measures examples, so that responses which are the same once cut are refused.
         seed: Decides the validation split.
@@ -148,13 +154,36 @@ def load_pairs(
         ConfigError: an option is wrong.
     """
     codes = frozenset(allow) | frozenset(getattr(section, "allow", None) or ())
+    label = _label(section.name, section.options)
+    _require_limit(section.limit)
     held = _held_out(section.validation, host, modality, codes)
-    checks = Inspection(_label(section.name, section.options), modality, held.checks.prompts if held else (), codes)
-    read = Pass.over(checks, open_dataset(section.name, section.options, host), section.limit)
+    wanted = 0.0 if section.validation is None else section.validation
+    if (window := getattr(section, "window", None)) is not None:
+        rows = partial(open_dataset, section.name, section.options, host)
+        checks = partial(Inspection, label, modality, allow=codes)
+        aside = (held.checks, held.pairs, held.refused) if held else _whole(wanted)
+        return read_windowed(label, window, section.limit, rows, checks, aside)
+    checked = Inspection(label, modality, held.checks.prompts if held else (), codes)
+    read = Pass.over(checked, open_dataset(section.name, section.options, host), section.limit)
     if held is not None:
         return _joined(read, held, read.pairs, held.pairs)
-    wanted = 0.0 if section.validation is None else section.validation
     return _joined(read, None, *split_by_prompt(read.pairs, _number(wanted), seed))
+
+
+def _require_limit(limit: int | None) -> None:
+    if limit is not None and limit <= 0:
+        raise ConfigError(f"data.limit must be a positive number of pairs, found {limit!r}.")
+
+
+def _whole(wanted: Any) -> int:
+    """The number of pairs held out of a source whose size is not known."""
+    number = _number(wanted)
+    if number != int(number):
+        raise ConfigError(
+            f"data.validation is the share {number}, but with data.window the number of pairs is not known before training. Give a "
+            "number of pairs, which are taken from the beginning, or a data set of its own."
+        )
+    return int(number)
 
 
 @dataclass(frozen=True)
@@ -168,8 +197,7 @@ class Pass:
     @classmethod
     def over(cls, checks: Inspection, rows: Iterable[PreferencePair | RefusedRow], limit: int | None) -> Pass:
         """Reads `rows` until `limit` of them are used; DataError where none can be."""
-        if limit is not None and limit <= 0:
-            raise ConfigError(f"data.limit must be a positive number of pairs, found {limit!r}.")
+        _require_limit(limit)
         pairs: list[PreferencePair] = []
         refused: list[RefusedRow] = []
         for row in checks.take(rows, pairs=limit):

@@ -11,6 +11,8 @@ from torch.utils.data import DataLoader
 
 from dpoframe.data.batching import StepBatch, StepDataset, steps_of_one_pass
 from dpoframe.data.sampler import PairStream, StepSampler
+from dpoframe.data.windowed_stream import WindowedStream
+from dpoframe.data.windows import WindowReader
 from dpoframe.modality import Modality
 from dpoframe.types import PreferencePair
 
@@ -25,7 +27,7 @@ class PairDataModule(lightning.LightningDataModule):
 
     Args:
         modality: What measures and collates.
-        pairs: Training pairs.
+        pairs: Training pairs, or what reads them window by window.
         validation: Validation pairs; may be empty.
         steps: Optimizer steps of the whole run.
         seed: The run's seed.
@@ -41,7 +43,7 @@ class PairDataModule(lightning.LightningDataModule):
     def __init__(
         self,
         modality: Modality,
-        pairs: Sequence[PreferencePair],
+        pairs: Sequence[PreferencePair] | WindowReader,
         validation: Sequence[PreferencePair] = (),
         *,
         steps: int,
@@ -57,10 +59,11 @@ class PairDataModule(lightning.LightningDataModule):
         super().__init__()
         self.steps, self.workers = steps, workers
 
-        def dataset(stream: PairStream) -> StepDataset:
+        def dataset(stream: PairStream | WindowedStream) -> StepDataset:
             return StepDataset(stream, modality, tokens_per_batch, accumulate, mismatched, bank)
 
-        self.train = dataset(PairStream(pairs, batch_size, seed, bucket))
+        kind = WindowedStream if isinstance(pairs, WindowReader) else PairStream
+        self.train = dataset(kind(pairs, batch_size, seed, bucket))  # type: ignore[arg-type]
         self.validation = dataset(PairStream(validation, batch_size, seed, shuffle=False)) if validation else None
 
     def datasets(self) -> list[tuple[StepDataset, int]]:

@@ -75,6 +75,28 @@ class PairStream:
     shuffle: bool = True
     _orders: dict[int, list[int]] = field(default_factory=dict, repr=False, compare=False)
 
+    @property
+    def memory(self) -> int:
+        """How many pairs it is worth to remember something of: all."""
+        return len(self.pairs)
+
+    def index(self, epoch: int, position: int) -> int:
+        """Number, in the order of the source, of the pair at a position of an epoch."""
+        return self.order(epoch)[position]
+
+    def pair(self, epoch: int, position: int) -> PreferencePair:
+        """The pair at a position of an epoch."""
+        return self.pairs[self.index(epoch, position)]
+
+    def following(self, epoch: int, position: int) -> Iterator[PreferencePair]:
+        """The other pairs in the epoch's order, from behind a position round to before it."""
+        order = self.order(epoch)
+        return (self.pairs[order[(position + ahead) % len(order)]] for ahead in range(1, len(order)))
+
+    def done(self, epoch: int, position: int) -> float:
+        """Epochs done behind a position."""
+        return epoch + (position + 1) / len(self.pairs)
+
     def order(self, epoch: int) -> list[int]:
         """Indices of all pairs in the order of one epoch."""
         if epoch not in self._orders:

@@ -13,8 +13,9 @@ from typing import Any
 from dpoframe.data import json_rows, table_rows
 from dpoframe.data.files import written
 from dpoframe.data.inspection import Inspection
-from dpoframe.data.loading import Section, quarantine_line
+from dpoframe.data.loading import Section
 from dpoframe.data.opening import open_dataset
+from dpoframe.data.quarantine import quarantine_line
 from dpoframe.errors import ConfigError, DataError
 from dpoframe.modality import Modality
 from dpoframe.plugins import PluginHost

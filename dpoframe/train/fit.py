@@ -19,6 +19,7 @@ from dpoframe.checkpoint import DurableCheckpointIO, export
 from dpoframe.config.recipe import Recipe
 from dpoframe.data.loading import LoadedPairs, load_pairs
 from dpoframe.data.module import PairDataModule
+from dpoframe.data.windowed_pairs import WindowedPairs
 from dpoframe.errors import Fault
 from dpoframe.loss import Loss
 from dpoframe.losses import combine
@@ -133,7 +134,7 @@ def fit(
         if is_first_rank():
             (own if claim is None else claim).enter_context(folder.claimed())
             own.enter_context(folder.taken_back(absent))
-            for message in [*pairs.warnings, *cautions(recipe, len(pairs.train))]:
+            for message in [*pairs.warnings, *cautions(recipe, pairs.count)]:
                 warn(message)
         data = data_module(recipe, modality, loss, pairs)
         prepare(modality, data, progress)
@@ -161,7 +162,7 @@ class Run:
     loss: Loss
     modality: Modality
     policy: nn.Module
-    pairs: LoadedPairs
+    pairs: LoadedPairs | WindowedPairs
     data: PairDataModule
     info: RunInfo
     progress: Told | None = None
@@ -195,7 +196,7 @@ class Run:
     @property
     def steps(self) -> int:
         """Optimizer steps of the whole run."""
-        return total_steps(self.recipe.trainer, len(self.pairs.train))
+        return total_steps(self.recipe.trainer, self.pairs.count)
 
     def module(self) -> AlignmentModule:
         """The LightningModule with its reference."""
@@ -243,11 +244,12 @@ class Run:
         """Writes the aligned model: the last weights, or the best where the recipe keeps them."""
         note = ""
         self.written()
+        self.pairs.conclude(self.folder.path)
         if self.evaluating is not None:
             self.evaluating.restore(module)
             note = self.evaluating.note
         steps = self.trainer.global_step if self.trainer is not None else self.steps
-        card = model_card(self.recipe, len(self.pairs.train), steps, dpoframe.__version__, self.folder.rows(), note)
+        card = model_card(self.recipe, self.pairs.known, steps, dpoframe.__version__, self.folder.rows(), note)
         plain = self.recipe.to_dict()
         convention = {"loss": plain["loss"], "reference": plain["reference"]}
         part = self.recipe.modality

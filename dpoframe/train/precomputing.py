@@ -10,6 +10,8 @@ import torch
 
 from dpoframe.config.recipe import Recipe
 from dpoframe.data.loading import load_pairs
+from dpoframe.data.windowed_pairs import WindowedPairs
+from dpoframe.errors import ConfigError
 from dpoframe.losses import combine
 from dpoframe.modality import Modality
 from dpoframe.plugins import PluginHost
@@ -47,7 +49,9 @@ def precompute_reference(recipe: Recipe, host: PluginHost | None = None) -> Cach
     modality: Modality = recipe.modality.value.with_details(loss.requires)
     pairs = load_pairs(recipe.data, known, modality, seed=recipe.seed)
     require_reference(cached, loss)
-    if caution := moved_work(cached, len(pairs.train)):
+    if isinstance(pairs, WindowedPairs):
+        raise ConfigError(f"data.window is {recipe.data.window}: scores of a set that is never read as a whole are not kept.")
+    if caution := moved_work(cached, pairs.count):
         warn(caution)
     data = data_module(cached, modality, loss, pairs)
     prepare(modality, data)

@@ -17,6 +17,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from dpoframe.data.batching import Entry
 from dpoframe.data.module import PairDataModule
+from dpoframe.data.windowed_stream import WindowedStream
 from dpoframe.errors import TrainingError
 from dpoframe.modality import Modality
 from dpoframe.rng import seed_of
@@ -35,14 +36,14 @@ def prepare(modality: Modality, data: PairDataModule, told: Told | None = None) 
     """Calls `Modality.prepare` with this rank's share of the run's examples; returns when all ranks have done theirs.
 
     Ranks are there before the policy is built under torchrun and SLURM alone. Where Lightning starts them later, the first
-    process has done everything before.
+    process has done everything before. Of a source that is read window by window nothing is prepared: `collate` does the work.
 
     Args:
         modality: What has frozen work, or has none.
         data: The run's data.
         told: Called as `told("prepare", done, total)` in place of the progress bar.
     """
-    if type(modality).prepare is Modality.prepare:
+    if type(modality).prepare is Modality.prepare or isinstance(data.train.stream, WindowedStream):
         return
     rank, world = outer_ranks()
     whole = sum(dataset.distinct_count(steps) * (3 if dataset.mismatched else 2) for dataset, steps in data.datasets())

@@ -15,10 +15,12 @@ from dpoframe.config.sections import TrainerSection
 from dpoframe.errors import ConfigError, suggestion
 
 
-def total_steps(settings: TrainerSection, pairs: int) -> int:
+def total_steps(settings: TrainerSection, pairs: int | None) -> int:
     """Optimizer steps of the run: `max_steps`, or enough to see every pair `max_epochs` times (1 where neither is given)."""
     if settings.max_steps is not None:
         return settings.max_steps
+    if pairs is None:
+        raise ConfigError("With data.window the number of pairs is not known before training: set trainer.max_steps.")
     epochs = 1.0 if settings.max_epochs is None else settings.max_epochs
     return max(1, math.ceil(epochs * pairs / settings.batch_size - 1e-9))
 

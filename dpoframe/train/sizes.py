@@ -5,12 +5,13 @@ from __future__ import annotations
 from dpoframe.config.recipe import Recipe
 from dpoframe.config.sections import TrainerSection
 from dpoframe.data.loading import LoadedPairs
+from dpoframe.data.windowed_pairs import WindowedPairs
 from dpoframe.errors import ConfigError, Fault
 from dpoframe.train.lightning_trainer import make_trainer, quiet
 from dpoframe.train.schedule import total_steps
 
 
-def require_a_pair_each(section: TrainerSection, pairs: LoadedPairs) -> None:
+def require_a_pair_each(section: TrainerSection, pairs: LoadedPairs | WindowedPairs) -> None:
     """Raises `ConfigError` where a rank would go without a pair, in a step or in the validation's first.
 
     A rank that fails alone leaves the others waiting, so this is asked of all of them, before weights are loaded. The number
@@ -28,8 +29,10 @@ def require_a_pair_each(section: TrainerSection, pairs: LoadedPairs) -> None:
         raise ConfigError(f"The run has {ranks} ranks, and each needs a pair:", faults)
 
 
-def cautions(recipe: Recipe, pairs: int) -> list[str]:
+def cautions(recipe: Recipe, pairs: int | None) -> list[str]:
     """What a person should know of a run over so many pairs."""
+    if pairs is None:
+        return []
     return [*filter(None, [repetition(recipe.trainer.batch_size, pairs), moved_work(recipe, pairs)])]
 
 

@@ -48,6 +48,7 @@ data:
   validation: 0.05
   limit: 100
   allow: []
+  window: null
 loss:
 - name: plain
   beta: 0.1
