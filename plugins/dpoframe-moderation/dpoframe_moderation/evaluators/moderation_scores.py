@@ -39,7 +39,7 @@ class ModerationScores(Evaluator):
     puts it into a bin of its own, as that library does.
 
     What a source does not say of a text is unknown, and counts nowhere. Figures of a part that has one class alone, or no text, are
-    left out. Pairs that differ in more than the verdict, such as two lists of categories, are not counted.
+    unknown. Pairs that differ in more than the verdict, such as two lists of categories, are not counted.
 
     Attributes:
         taxonomy: The taxonomy whose categories get figures of their own, as `hate/auprc`; empty for overall figures alone.
