@@ -154,6 +154,21 @@ def test_future_imports_come_first() -> None:
     compile(program, "program", "exec")
 
 
+def test_what_shares_a_line_is_left_alone() -> None:
+    """A trial is taken out with its line only where nothing else stands in it."""
+    program = extract(
+        "```\nimport math; print(math.pi)\ndef mid(xs):\n    return math.floor(2.5)\nprint(mid([1]))\n```", "mid"
+    ).program
+    assert "import math; print(math.pi)" in program
+    assert "print(mid" not in program
+    assert ran(program) == 2
+
+
+def test_long_thoughts_hide_no_answer() -> None:
+    """What a model thought before its answer is left out first, however long it is."""
+    assert ran(extract("so " * 200_000 + f"</think>\n```python\n{WHOLE}\n```", "mid", STARTER).program) == 2
+
+
 def test_blocks_tell_tag_and_end() -> None:
     """Tags are words in lower case without what surrounds them; only a block without an end is not closed."""
     found = blocks("```{.python}\na\n```\n```language-py\nb\n```\n```\nc")
@@ -174,6 +189,10 @@ HARM = {
     "nul": "def mid(xs):\n    return 1\0",
     "half a character": 'def mid(xs):\n    return "\ud800"',
     "millions": "x" * 5_000_000,
+    "signatures": "def mid(xs): pass\n" * 12_000,
+    "statements": "a = 1\n" * 33_000 + "(",
+    "dotted import": "import a" + ".b" * 99_000,
+    "stray returns": "def mid(xs):\n    return 1\n" + "return 2\n" * 20_000,
 }
 
 

@@ -83,9 +83,10 @@ def _method(code: str, tree: ast.Module, name: str) -> str:
 def _without_trials(code: str, tree: ast.Module, name: str) -> str:
     """The code without what only tries it out: it defines nothing that is needed, and may fail where the code is right."""
     lines, taken = code.split("\n"), [span(one) for one in tree.body]
-    for one, (first, last) in zip(tree.body, taken, strict=True):
-        alone = sum(begin < last and end > first for begin, end in taken) == 1
-        if alone and _tries(one, name):
+    before, after = [0, *(last for _, last in taken)], [*(first for first, _ in taken[1:]), len(lines)]
+    for one, (first, last), end, begin in zip(tree.body, taken, before, after, strict=False):
+        # A line may hold several statements.
+        if end <= first and last <= begin and _tries(one, name):
             lines[first:last] = [""] * (last - first)
     return "\n".join(lines)
 

@@ -13,13 +13,16 @@ ENDS = ("<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end|>", "<file_sep>", "<
 """What ends any answer: the tokens that models end with, where they were written out."""
 
 _THOUGHT = "</think>"
-_TRIES = 64
+_LONGEST_TEXT = 200_000
+_TRIES = range(4, 65)
+# Characters parsed in all tries together, but for the least number of them.
+_PARSED = 200_000
 
 
 def tidied(text: str) -> str:
     """An answer with plain line ends, without marks of its beginning and end, and without what was only thought."""
-    text = text[:LONGEST].replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
-    return cut(text.rpartition(_THOUGHT)[2], ENDS)
+    text = text.rpartition(_THOUGHT)[2][:_LONGEST_TEXT].replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
+    return cut(text, ENDS)
 
 
 def cut(text: str, stops: Sequence[str]) -> str:
@@ -33,8 +36,8 @@ def longest_code(text: str) -> str:
     What stops being Python (prose after the code, a statement that was cut off) is left out with the top-level statement
     it stands in.
     """
-    lines = text.split("\n")
-    for _ in range(_TRIES):
+    lines = text[:LONGEST].split("\n")
+    for _ in range(min(_TRIES[-1], max(_TRIES[0], _PARSED // (1 + len(text))))):
         tree, wrong = parsed("\n".join(lines))
         if tree is not None:
             return "\n".join(lines)
