@@ -45,6 +45,7 @@ from dpoframe.types import (
 
 if TYPE_CHECKING:
     from dpoframe import losses, metrics
+    from dpoframe.builtin.judge import AnyJudge
     from dpoframe.cli.output import emit, say
     from dpoframe.data.raw import read_rows
     from dpoframe.data.rows import RawRow
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AnyJudge",
     "Asset",
     "Available",
     "Batch",
@@ -104,6 +106,7 @@ __all__ = [
 _LAZY = {
     "losses": "losses",
     "metrics": "metrics",
+    "AnyJudge": "builtin.judge",
     "RawRow": "data.rows",
     "read_rows": "data.raw",
     "emit": "cli.output",

@@ -44,7 +44,7 @@ def test_nothing_public_is_left_out() -> None:
 
 def test_names_that_load_on_first_use() -> None:
     """Such a name is the thing itself: a module, or what the module that it lives in calls so."""
-    assert {"losses", "metrics", "RawRow", "read_rows", "emit", "say"} == set(dpoframe._LAZY)
+    assert {"AnyJudge", "losses", "metrics", "RawRow", "read_rows", "emit", "say"} == set(dpoframe._LAZY)
     assert isinstance(dpoframe.losses, ModuleType)
     assert inspect.isfunction(dpoframe.read_rows)
     assert dpoframe.read_rows.__module__ == "dpoframe.data.raw"
@@ -59,8 +59,8 @@ def test_unknown_names_are_attribute_errors() -> None:
 
 
 def assigned_docstring(name: str) -> bool:
-    """Whether a name assigned in one of the root's modules has a string right after it."""
-    for path in PACKAGE.glob("*.py"):
+    """Whether a name assigned in one of the package's modules has a string right after it."""
+    for path in PACKAGE.rglob("*.py"):
         body = ast.parse(path.read_text(encoding="utf-8")).body
         for node, after in itertools.pairwise(body):
             target = ast.unparse(node.target) if isinstance(node, ast.AnnAssign) else ""
