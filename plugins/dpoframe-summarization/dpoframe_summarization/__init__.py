@@ -19,9 +19,12 @@ _HERE = Path(__file__).parent
 def dpoframe_evaluators() -> Mapping[str, str]:
     """Scores of summaries."""
     return {
+        "bertscore": "dpoframe_summarization.evaluators.bertscore:BertScore",
         "extractive": "dpoframe_summarization.evaluators.extractive:Extractive",
+        "faithfulness": "dpoframe_summarization.evaluators.faithfulness:Faithfulness",
         "hallucination": "dpoframe_summarization.evaluators.hallucination:Hallucination",
         "rouge": "dpoframe_summarization.evaluators.rouge:Rouge",
+        "similarity": "dpoframe_summarization.evaluators.similarity:Similarity",
         "summary_length": "dpoframe_summarization.evaluators.summary_length:SummaryLength",
     }
 
