@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -31,7 +31,6 @@ LAYERS = {
 """The layers that BERTScore's authors chose by agreement with people, for models by their published names."""
 
 _SCALE = Scale(-1.0, 1.0, "cosine")
-_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -73,18 +72,12 @@ class BertScore(Evaluator):
         return Available()
 
     def score(self, sample: Sample) -> Mapping[str, float]:
-        """The figures of one."""
-        return self._figures([self._texts(sample)])[0]
-
-    def batch_size(self) -> int:
-        """As many as are sorted by length together."""
-        return _BATCH
-
-    def score_batch(self, samples: Sequence[Sample]) -> list[Mapping[str, float] | UnscoredError | None]:
-        """The same of many."""
-        found = [self._texts_or_reason(sample) for sample in samples]
-        figures = iter(self._figures([one for one in found if not isinstance(one, UnscoredError)]))
-        return [one if isinstance(one, UnscoredError) else next(figures) for one in found]
+        """The best figures over the references."""
+        summary, references = summary_of(sample), references_of(sample)
+        if not words(summary):
+            raise UnscoredError("the summary has no words to match")
+        found = [_by_torchmetrics(self._model, self._layer(), summary, reference) for reference in references]
+        return {name: max(one[name] for one in found) for name in self.spec.metrics}
 
     @property
     def _model(self) -> LocalModel:
@@ -93,39 +86,19 @@ class BertScore(Evaluator):
     def _layer(self) -> int | None:
         return self.layer if self.layer is not None else LAYERS.get(self._model.name)
 
-    def _figures(self, given: Sequence[tuple[str, list[str]]]) -> list[Mapping[str, float]]:
-        pairs = [(text, reference) for text, references in given for reference in references]
-        figures = iter(_by_torchmetrics(self._model, self._layer(), pairs))
-        made: list[Mapping[str, float]] = []
-        for _, references in given:
-            found = [next(figures) for _ in references]
-            made.append({name: max(one[name] for one in found) for name in self.spec.metrics})
-        return made
-
-    def _texts(self, sample: Sample) -> tuple[str, list[str]]:
-        summary, references = summary_of(sample), references_of(sample)
-        if not words(summary):
-            raise UnscoredError("the summary has no words to match")
-        return summary, references
-
-    def _texts_or_reason(self, sample: Sample) -> tuple[str, list[str]] | UnscoredError:
-        try:
-            return self._texts(sample)
-        except UnscoredError as error:
-            return error
-
     @classmethod
     def example_samples(cls) -> list[Sample]:
         """What `dpoframe plugins check` scores."""
         return list(EXAMPLES)
 
 
-def _by_torchmetrics(model: LocalModel, layer: int | None, pairs: Sequence[tuple[str, str]]) -> list[dict[str, float]]:
-    """The three figures of each summary with its reference, by name."""
+def _by_torchmetrics(model: LocalModel, layer: int | None, summary: str, reference: str) -> dict[str, float]:
+    """The three figures by name.
+
+    One pair a call: in torchmetrics 1.9 a batch of unequal lengths compares a summary with another one's reference.
+    """
     from torchmetrics.functional.text.bert import bert_score
 
-    if not pairs:
-        return []
     there = loaded(model, "encoder")
 
     def hidden(network: Any, inputs: dict[str, Any]) -> Any:
@@ -134,15 +107,13 @@ def _by_torchmetrics(model: LocalModel, layer: int | None, pairs: Sequence[tuple
         return network(**given, output_hidden_states=True).hidden_states[layer]
 
     found: dict[str, Any] = bert_score(
-        [text for text, _ in pairs],
-        [reference for _, reference in pairs],
+        [summary],
+        [reference],
         model=there.model,
         user_tokenizer=there.tokenizer,
         user_forward_fn=hidden,
         device=there.model.device,
         max_length=there.most,
-        batch_size=16,
         truncation=True,
     )
-    columns = {name: found[name].reshape(-1).double().tolist() for name in ("f1", "precision", "recall")}
-    return [{name: column[place] for name, column in columns.items()} for place in range(len(pairs))]
+    return {name: float(found[name].double().reshape(())) for name in ("f1", "precision", "recall")}

@@ -24,13 +24,12 @@ class Loaded:
     tokenizer: Any
     most: int
 
-    def run(self, given: Sequence[Any], read: Any, **options: Any) -> list[Any]:
+    def run(self, given: Sequence[Any], read: Any) -> list[Any]:
         """What `read(outputs, inputs)` makes of each text or pair of texts, in their order.
 
         Args:
             given: Texts, or pairs of texts.
             read: Gets a batch's outputs and its inputs; gives one item a row.
-            options: For the tokenizer.
         """
         import torch
 
@@ -41,7 +40,7 @@ class Loaded:
                 padding=True,
                 return_tensors="pt",
                 max_length=self.most,
-                **{"truncation": True, **options},
+                truncation=True,
             ).to(self.model.device)
             with torch.inference_mode():
                 found = read(self.model(**inputs), inputs)

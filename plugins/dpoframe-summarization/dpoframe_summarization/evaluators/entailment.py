@@ -47,7 +47,7 @@ class Entailment:
     def chances(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """Probability that the first text of each pair entails the second: softmax over the classes.
 
-        A premise longer than the classifier takes is cut off, a sentence is not.
+        Of a pair longer than the classifier takes, the longer text is cut off first.
         """
         there, place = loaded(self.model, "classifier"), entails(labels_of(self.model.settings()), self.label)
 
@@ -55,7 +55,7 @@ class Entailment:
             found: list[float] = outputs.logits.double().softmax(-1)[:, place].tolist()
             return found
 
-        return there.run(pairs, read, truncation="only_first") if pairs else []
+        return there.run(pairs, read) if pairs else []
 
 
 def labels_of(settings: Mapping[str, Any]) -> list[str]:
@@ -75,7 +75,7 @@ def chunks(source: str, most: int) -> list[str]:
     made: list[str] = []
     held = 0
     for sentence in sentences(source):
-        for piece in _pieces(sentence, most):
+        for piece in pieces(sentence, most):
             size = len(words(piece))
             if made and held + size <= most:
                 made[-1], held = f"{made[-1]} {piece}", held + size
@@ -85,7 +85,8 @@ def chunks(source: str, most: int) -> list[str]:
     return made
 
 
-def _pieces(sentence: str, most: int) -> list[str]:
+def pieces(sentence: str, most: int) -> list[str]:
+    """A sentence as it is, or cut where it has more words than that."""
     if len(words(sentence)) <= most:
         return [sentence]
     parts = sentence.split()

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 from annotated_types import Ge
 
 from dpoframe import AnyJudge, Available, Evaluator, EvaluatorSpec, Refused, Sample, Scale, UnscoredError
-from dpoframe_summarization.evaluators.entailment import Entailment, chunks
+from dpoframe_summarization.evaluators.entailment import Entailment, chunks, pieces
 from dpoframe_summarization.evaluators.example import EXAMPLES
 from dpoframe_summarization.evaluators.local_model import LOADING, LocalModel
 from dpoframe_summarization.evaluators.sentences import sentences
@@ -21,6 +21,7 @@ from dpoframe_summarization.evaluators.words import words
 
 _SHARE = Scale(0.0, 1.0, "probability")
 _BATCH = 32
+_LONGEST = 100  # words of a sentence; one without end is taken in pieces
 _VERDICT = re.compile(r"^\W*(yes|no)\b(?!.*\b(?:yes|no)\b)", re.IGNORECASE | re.DOTALL)
 
 QUESTION = """\
@@ -106,10 +107,10 @@ class Faithfulness(Evaluator):
 
     def _entailed(self, given: Sequence[tuple[str, list[str]]]) -> list[list[float]]:
         """Support of each sentence of each summary, by its best piece."""
-        pieces = [chunks(source, self.chunk_words) for source, _ in given]
-        pairs = [(piece, sentence) for (_, told), some in zip(given, pieces, strict=True) for sentence in told for piece in some]
+        parts = [chunks(source, self.chunk_words) for source, _ in given]
+        pairs = [(piece, sentence) for (_, told), some in zip(given, parts, strict=True) for sentence in told for piece in some]
         chances = iter(self._entailment.chances(pairs))
-        return [[max(itertools.islice(chances, len(some))) for _ in told] for (_, told), some in zip(given, pieces, strict=True)]
+        return [[max(itertools.islice(chances, len(some))) for _ in told] for (_, told), some in zip(given, parts, strict=True)]
 
     def _judged(self, source: str, told: list[str]) -> list[float]:
         assert self.judge is not None
@@ -118,7 +119,8 @@ class Faithfulness(Evaluator):
     def _texts(self, sample: Sample) -> tuple[str, list[str]]:
         """The source, and the sentences of the summary."""
         source = seen(source_of(sample))
-        told = [one for one in sentences(seen(summary_of(sample))) if words(one)]
+        found = sentences(seen(summary_of(sample)))
+        told = [piece for sentence in found for piece in pieces(sentence, _LONGEST) if words(piece)]
         if not told or not words(source):
             raise UnscoredError(f"the {'source' if told else 'summary'} has no words")
         return source, told

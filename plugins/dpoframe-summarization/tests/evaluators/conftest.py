@@ -36,3 +36,54 @@ def scitldr() -> list[dict[str, Any]]:
 def summary() -> Callable[..., Sample]:
     """Makes a sample of a summary, with what its row knows by keyword."""
     return lambda text, **meta: Sample("s", "Summarize.", text, meta=meta)
+
+
+WORDS = "the a cat dog sat slept on mat bed red blue ran home was not . , ! ? york leeds"
+
+
+def make_tokenizer(folder: Path) -> None:
+    """A BERT tokenizer over a few words; letters it does not know are [UNK]."""
+    from transformers import BertTokenizerFast
+
+    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS.split()]
+    made = BertTokenizerFast(vocab={word: place for place, word in enumerate(vocab)}, model_max_length=32)
+    made.save_pretrained(folder)
+
+
+def make_bert(folder: Path, kind: str, **settings: Any) -> Path:
+    """Writes a BERT with random weights, large enough that texts differ, and its tokenizer."""
+    import torch
+    import transformers
+
+    make_tokenizer(folder)
+    config = transformers.BertConfig(
+        vocab_size=5 + len(WORDS.split()),
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=32,
+        **settings,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = getattr(transformers, kind)(config)
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny encoder."""
+    return make_bert(tmp_path_factory.mktemp("models") / "tiny-bert", "BertModel")
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny classifier of entailment."""
+    labels = ["CONTRADICTION", "ENTAILMENT", "NEUTRAL"]
+    settings = {"id2label": dict(enumerate(labels)), "label2id": {label: place for place, label in enumerate(labels)}}
+    return make_bert(tmp_path_factory.mktemp("models") / "tiny-nli", "BertForSequenceClassification", **settings)
