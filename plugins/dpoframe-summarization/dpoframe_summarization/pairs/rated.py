@@ -72,14 +72,16 @@ def rated(summaries: Sequence[Summary], rule: Rule) -> tuple[list[Rated], list[B
     faults = []
     for summary in summaries:
         try:
-            found.setdefault(summary.key, []).append(Rated(summary, rule.rate(summary)))
+            rating = rule.rate(summary)
         except BrokenError as fault:
             faults.append(fault)
+            continue
+        found.setdefault(summary.key, []).append(Rated(summary, rating))
     kept = []
     for same in found.values():
         ratings = [one.rating for one in same]
         if max(ratings) - min(ratings) >= max(rule.threshold, 1e-9) and len(same) > 1:
-            given = " and ".join(f"{rating:.3g}" for rating in sorted(set(ratings)))
+            given = " and ".join(f"{one:.3g}" for one in sorted(set(ratings)))
             faults.append(BrokenError("contradiction", f"One summary was rated {given}: {same[0].summary.text[:60]!r}."))
         else:
             kept.append(Rated(same[0].summary, fmean(ratings)))
