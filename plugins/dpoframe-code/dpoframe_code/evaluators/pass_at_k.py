@@ -29,8 +29,9 @@ STATUSES = (
 )
 """What may become of a program that was run; see `Status`. `infra_error` is none of them: it leaves the sample unscored."""
 
-CHILDREN = 4
-"""Locked processes that one answer may need: program and tests, and before that the problem's solution and tests."""
+CHILDREN = 8
+"""Locked processes that one answer may need: program and tests, and before that the problem's solution and tests; and all
+of them again where the tests came to no end."""
 
 _SHARE = Scale(0, 1, "share")
 

@@ -7,7 +7,7 @@ import functools
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dpoframe import Available, DataError, MachineError, Refused, Sample, UnscoredError
 from dpoframe_code.extraction import STOPS, Extracted, extract
@@ -15,6 +15,7 @@ from dpoframe_code.oracle import Cases
 from dpoframe_code.problems import Problem, oracle_of, problem_of
 from dpoframe_code.problems.judging import Oracle
 from dpoframe_code.sandbox import Call, Limits, Outcome, Sandbox, Status, Tier, probe
+from dpoframe_code.sandbox.sandbox import UNENDED
 
 TIERS: dict[Tier, int] = {tier: number for number, tier in enumerate(Tier, start=1)}
 """The number by which a tier is stored with a score: 1 is the strongest, 2 has no namespaces."""
@@ -107,10 +108,31 @@ def judged(problem: Problem, program: str, limits: Limits) -> Outcome:
         UnscoredError: The sandbox or the tests failed.
     """
     outcome = _oracle(problem, limits).judge(sandbox(), program, limits)
+    if _without_verdict(outcome) and problem.solution not in ("", program):
+        outcome = _settled(problem, program, limits)
     if outcome.status is Status.INFRA_ERROR:
         # Tests that fail will fail again; a sandbox that does may be well tomorrow.
         raise UnscoredError(f"infra_error: {outcome.error}", again="the tests" not in outcome.error)
     return outcome
+
+
+def _without_verdict(outcome: Outcome) -> bool:
+    """Whether the tests got all their answers and came to no end."""
+    return outcome.status is Status.INFRA_ERROR and outcome.error.startswith(UNENDED)
+
+
+def _settled(problem: Problem, program: str, limits: Limits) -> Outcome:
+    """Whose fault it is that the tests come to no end: the solution, and then the program once more, are asked about.
+
+    A program may answer with what tests never get through, such as a range of which they take the sum. If that left it
+    unscored, it would be better off than a program that is wrong.
+    """
+    oracle = _oracle(problem, limits)
+    solution = oracle.judge(sandbox(), problem.solution, limits)
+    again = oracle.judge(sandbox(), program, limits)
+    if not _without_verdict(again) or solution.status is not Status.PASSED:
+        return again
+    return replace(again, status=Status.WRONG, error=f"on its answers, and not on the solution's, {again.error}")
 
 
 # By the digest of the problem: problems hold lists, which no cache can look up.

@@ -50,7 +50,8 @@ class RuntimeRatio(Evaluator):
     `rounds`, `repeats` and `tier`, and `log2_ratio_error`, the standard error of `log2_ratio` from how far the repeats
     lie apart: `dpoframe data build` makes no pair of two programs that differ by less than two of these. It takes two repeats.
 
-    A program that keeps its answers from round to round is counted as fast as it then is.
+    A program that keeps its answers from round to round is counted as fast as it then is, and so is one that notices that it
+    is timed and does less: the answers of these rounds are not compared.
 
     Attributes:
         repeats: Measurements of each of the two.

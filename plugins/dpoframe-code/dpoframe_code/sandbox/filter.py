@@ -27,13 +27,15 @@ _SELF = (
 )
 _SIGNALS = "rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigsuspend rt_sigtimedwait sigaltstack pause"
 # Event loops: each end stays in the process, for nothing here takes an address or passes a descriptor on.
-_LOOPS = "pipe eventfd2 epoll_create1 epoll_ctl epoll_wait epoll_pwait getsockname getpeername getsockopt"
+_LOOPS = "pipe eventfd2 epoll_create1 epoll_ctl epoll_wait epoll_pwait getsockname getpeername"
 
 _AF_UNIX = 1
 _F_DUPFD, _F_GETFD, _F_SETFD, _F_GETFL, _F_DUPFD_CLOEXEC = 0, 1, 2, 3, 1030
 # Of futex, what single-threaded programs use: the others have been a way into the kernel before.
 _FUTEX_WAIT, _FUTEX_WAKE, _FUTEX_WAIT_BITSET, _FUTEX_WAKE_BITSET, _FUTEX_OPERATION = 0, 1, 9, 10, 0x7F
 _O_NONBLOCK, _O_CLOEXEC, _ALL_BITS = 0o4000, 0o2000000, (1 << 64) - 1
+# What event loops and the making of a socket object ask. SO_PEERPIDFD would hand out a descriptor of the tester's process.
+_SOL_SOCKET, _SO_TYPE, _SO_ERROR, _SO_ACCEPTCONN, _SO_PROTOCOL, _SO_DOMAIN = 1, 3, 4, 30, 38, 39
 _TCGETS, _FIONBIO, _FIONCLEX, _FIOCLEX = 0x5401, 0x5421, 0x5450, 0x5451
 
 
@@ -76,6 +78,9 @@ def _allow(library: ModuleType, add: Callable[..., None], writing: int) -> None:
         test = (library.EQ, value) if mask is None else (library.MASKED_EQ, mask, value)
         add(library.ALLOW, name, library.Arg(argument, *test))
 
+    def option(number: int) -> None:
+        add(library.ALLOW, "getsockopt", library.Arg(1, library.EQ, _SOL_SOCKET), library.Arg(2, library.EQ, number))
+
     for name in " ".join((_MEMORY, _FILES, _TIME, _SELF, _SIGNALS, _LOOPS)).split():
         add(library.ALLOW, name)
     only("open", 1, 0, writing)
@@ -85,6 +90,8 @@ def _allow(library: ModuleType, add: Callable[..., None], writing: int) -> None:
         only("fcntl", 1, command)
     for request in (_TCGETS, _FIONBIO, _FIONCLEX, _FIOCLEX):
         only("ioctl", 1, request)
+    for number in (_SO_TYPE, _SO_ERROR, _SO_ACCEPTCONN, _SO_PROTOCOL, _SO_DOMAIN):
+        option(number)
     for operation in (_FUTEX_WAIT, _FUTEX_WAKE, _FUTEX_WAIT_BITSET, _FUTEX_WAKE_BITSET):
         only("futex", 1, operation, _FUTEX_OPERATION)
     only("pipe2", 1, 0, _ALL_BITS ^ (_O_CLOEXEC | _O_NONBLOCK))  # not the notification pipes of the kernel

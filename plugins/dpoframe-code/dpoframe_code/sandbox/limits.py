@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from dpoframe import ConfigError, Fault
 
-_SMALLEST_MEMORY = 64 << 20
+_DAY = 86_400
+_MOST_BYTES = 1 << 50
+# The interpreter needs 64 MiB. More than days is more than poll() can wait for.
+_RANGES: dict[str, tuple[float, int, bool]] = {
+    "cpu_seconds": (1, _DAY, False),
+    "wall_seconds": (0.001, 5 * _DAY, True),
+    "memory_bytes": (64 << 20, _MOST_BYTES, False),
+    "output_bytes": (1, _MOST_BYTES, False),
+    "flood_bytes": (1, _MOST_BYTES, False),
+}
 
 
 @dataclass(frozen=True)
@@ -30,12 +40,10 @@ class Limits:
 
     def __post_init__(self) -> None:
         faults = [
-            Fault(name, f"{value!r} is not above 0.") for name, value in vars(self).items() if value is not None and not value > 0
+            Fault(name, f"{getattr(self, name)!r} is not a {'number' if part else 'whole number'} from {least} to {most}.")
+            for name, (least, most, part) in _RANGES.items()
+            if not _within(getattr(self, name), least, most, part=part)
         ]
-        if self.cpu_seconds != int(self.cpu_seconds):
-            faults.append(Fault("cpu_seconds", f"{self.cpu_seconds!r} is not a whole number of seconds."))
-        if 0 < self.memory_bytes < _SMALLEST_MEMORY:
-            faults.append(Fault("memory_bytes", f"{self.memory_bytes} is too small for the interpreter; 67108864 is the least."))
         if faults:
             raise ConfigError("The limits of a sandbox:", faults)
 
@@ -43,3 +51,11 @@ class Limits:
     def wall(self) -> float:
         """Seconds by the clock."""
         return 5.0 * self.cpu_seconds if self.wall_seconds is None else self.wall_seconds
+
+
+def _within(value: Any, least: float, most: float, *, part: bool) -> bool:
+    """Whether a limit is a number in its range, whole unless `part`; None stands for a default where a part may stand."""
+    if value is None:
+        return part
+    number = isinstance(value, int | float if part else int) and not isinstance(value, bool)
+    return number and least <= value <= most

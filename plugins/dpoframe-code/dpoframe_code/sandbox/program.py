@@ -81,7 +81,10 @@ class Program:
 
     def load(self, source: str, asks: Sequence[str] = ()) -> Outcome:
         """Runs the program's own lines. After another status than returned no call is answered."""
-        loaded = self._exchange({"load": source, "asks": list(asks)})
+        try:
+            loaded = self._exchange({"load": source, "asks": list(asks)})
+        except WireError as error:  # nothing of it was sent
+            loaded = Outcome(Status.LOAD_FAILED, self._tier, error=f"the source is too long: {error}")
         if loaded.status is not Status.RETURNED and self._ended is None:
             self._ended = EndedError(loaded.status, loaded.error)
             self._kill()

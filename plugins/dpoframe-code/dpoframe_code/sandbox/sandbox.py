@@ -25,6 +25,9 @@ from dpoframe_code.sandbox.wire import WireError, encode, frame
 
 T = TypeVar("T")
 R = TypeVar("R")
+UNENDED = "the tests: "
+"""How the error begins of tests that got all their answers and came to no end."""
+
 _TRIES = 3
 _ROOM = 1000
 
@@ -213,7 +216,7 @@ def verdict(tests: Outcome, answers: Sequence[Outcome]) -> Outcome:
         return failures[0]
     if tests.status is Status.RAISED:
         return replace(tests, status=Status.WRONG)
-    return replace(tests, status=Status.INFRA_ERROR, error=f"the tests: {tests.status} {tests.error}")
+    return replace(tests, status=Status.INFRA_ERROR, error=f"{UNENDED}{tests.status} {tests.error}")
 
 
 _shared: list[Sandbox] = []

@@ -166,6 +166,21 @@ def test_failing_sandbox_is_unscored(monkeypatch: pytest.MonkeyPatch) -> None:
     assert raised.value.again
 
 
+def test_answers_that_tests_never_get_through_are_wrong(sandbox: Sandbox) -> None:
+    """An answer on which the tests run out of time is the program's doing where they end on the solution's."""
+    summed = replace(SUM, tests="assert sum(add(1, 2)) == 3", solution="def add(a, b): return [a, b]")
+    evaluator = PassAtK(cpu_seconds=1)
+    for said, status in (("range(10 ** 13)", "wrong"), ("[1, 2]", "passed"), ("[3, 3]", "wrong")):
+        scores = evaluator.score(sample(f"def add(a, b): return {said}", summed))
+        assert scores is not None
+        assert scores[status] == 1.0
+    # Tests that end on nobody's answers are broken.
+    endless = replace(summed, tests="x = add(1, 2)\nwhile True: pass")
+    for check in (True, False):
+        with pytest.raises(UnscoredError, match="infra_error"):
+            PassAtK(cpu_seconds=1, check_solutions=check).score(sample("def add(a, b): return [a, b]  # mine", endless))
+
+
 def test_refuses_without_a_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no tier can be had the evaluator refuses, with what is missing and what mends it."""
     lack = Missing("Landlock", "not in this kernel (4.4)", "Use Linux 6.2 or newer.")

@@ -206,6 +206,18 @@ def attack(folder, secret, pid, port, path, name):
     tried("through the wire", socket.send_fds, socket.socket(fileno=os.dup(3)), [b"x"], [0])
     return through
 """,
+    "peer_of_the_wire": """
+def attack(folder, secret, pid, port, path, name):
+    wire, (left, right) = socket.socket(fileno=os.dup(3)), socket.socketpair()
+    for each in (wire, left):
+        # Who is at the other end (SO_PEERCRED, SO_PEERSEC, SO_PEERGROUPS), and a descriptor of that process (SO_PEERPIDFD).
+        for option in (17, 31, 59, 77):
+            tried(option, each.getsockopt, 1, option, 64)
+        for level in (0, 6, 17, 41, 270):
+            tried(level, each.getsockopt, level, 1, 64)
+        assert each.getsockopt(1, socket.SO_TYPE) == socket.SOCK_STREAM and each.getsockopt(1, socket.SO_ERROR) == 0
+    return through
+""",
     "forbidden_calls": """
 def attack(folder, secret, pid, port, path, name):
     for call in FORBIDDEN:

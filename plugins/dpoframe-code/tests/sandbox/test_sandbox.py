@@ -126,12 +126,42 @@ def test_memory_is_limited_and_can_be_raised(sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize(
     "limits",
-    [{"cpu_seconds": 0}, {"cpu_seconds": 1.5}, {"wall_seconds": -1}, {"memory_bytes": 1 << 20}, {"output_bytes": 0}],
+    [
+        *({"cpu_seconds": 0}, {"cpu_seconds": 1.5}, {"wall_seconds": -1}, {"memory_bytes": 1 << 20}, {"output_bytes": 0}),
+        *({"cpu_seconds": float("nan")}, {"cpu_seconds": float("inf")}, {"wall_seconds": float("inf")}, {"cpu_seconds": True}),
+        *({"wall_seconds": float("nan")}, {"memory_bytes": 3e8}, {"memory_bytes": 1 << 70}, {"flood_bytes": "1"}),
+        *({"cpu_seconds": 10**6}, {"memory_bytes": None}, {"wall_seconds": 1e9}),
+    ],
 )
 def test_limits_are_checked(limits: dict[str, Any]) -> None:
     """Limits under which nothing could run are refused by name."""
     with pytest.raises(ConfigError, match=next(iter(limits))):
         Limits(**limits)
+
+
+def test_sources_that_are_too_long_do_not_load(sandbox: Sandbox) -> None:
+    """A program beyond what a message holds has not loaded, and the tests that are such a script have failed."""
+    long = f"{DOUBLE}\n#{'x' * (5 << 20)}"
+    assert sandbox.load(long).status is Status.LOAD_FAILED
+    assert sandbox.run(long, [Call("double", (1,))])[0].error.startswith("the source is too long: ")
+    assert sandbox.judge(DOUBLE, long, "check", ["double"]).status is Status.INFRA_ERROR
+
+
+def test_whatever_the_caller_does_with_signals() -> None:
+    """Callers that ignore the end of children, or hold all signals back, get their verdicts in both tiers."""
+    source = """
+    import signal
+    from dpoframe_code.sandbox import Call, Limits, Sandbox, Tier
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    for tier in Tier:
+        with Sandbox(Limits(cpu_seconds=1), tier=tier) as sandbox:
+            for program in ("def f(x): return x", "def f(x):\\n    while True: pass", "import os\\ndef f(x): os._exit(3)"):
+                print(sandbox.run(program, [Call("f", (1,))])[0].status)
+    """
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(source)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert (done.stdout.split(), done.stderr) == (["returned", "timeout", "died"] * 2, "")
 
 
 def test_large_messages_pass(sandbox: Sandbox) -> None:

@@ -127,6 +127,9 @@ def main(descriptor: int) -> NoReturn:
     os.dup2(0, 3)
     os.dup2(0, 4)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # A caller may ignore the end of its children, or hold signals back, and what it started would do so as well.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     locks = _locks(config)
     for name in _PRELOADED.split():
         importlib.import_module(name)
