@@ -62,7 +62,7 @@ class Rouge(Evaluator):
     def score_batch(self, samples: Sequence[Sample]) -> list[Mapping[str, float] | UnscoredError | None]:
         """The same of many, on all cores."""
         found: list[Job | UnscoredError] = [self._job_or_reason(one) for one in samples]
-        figures = iter(_crew(self._settings).figures([one for one in found if not isinstance(one, UnscoredError)]))
+        figures = iter(crew_of(self._settings).figures([one for one in found if not isinstance(one, UnscoredError)]))
         return [one if isinstance(one, UnscoredError) else dict(zip(FIGURES, next(figures), strict=True)) for one in found]
 
     @property
@@ -96,5 +96,6 @@ def _is_ascii(text: str) -> bool:
 
 
 @functools.cache
-def _crew(settings: Settings) -> Crew:
+def crew_of(settings: Settings) -> Crew:
+    """Those who score with these settings, the same ones for the life of the process."""
     return Crew(settings, cores())

@@ -1,7 +1,8 @@
 """Shares ROUGE out over the cores: this process and one helper process for each further core.
 
 They are programs of their own, not forks: a fork of a process with threads, such as one that holds a model, may hang, and
-`multiprocessing` would import the caller's main module again. A helper takes two seconds to start, so small work stays here.
+`multiprocessing` would import the caller's main module again. A helper takes two seconds to start, so it is started when as much
+work was done without it, and gets its first share when it is ready: work that ends before never waits for it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -23,7 +25,7 @@ from dpoframe_summarization.evaluators.rouge_scoring import Job, Settings, rouge
 Figures: TypeAlias = list[list[float]]
 
 _CHUNK = 32
-_WORTH = 256
+_WORTH = 2.0  # seconds of work after which helpers are started
 _MODULE = "dpoframe_summarization.evaluators.rouge_scoring"
 
 
@@ -35,11 +37,12 @@ def cores() -> int:
 
 
 class Crew:
-    """This process and its helpers, which are started with the first large work and end with `dismiss` or the process."""
+    """This process and its helpers, which are started when the work proves large and end with `dismiss` or the process."""
 
-    def __init__(self, settings: Settings, size: int) -> None:
-        self._settings, self._size = settings, size
+    def __init__(self, settings: Settings, size: int, worth: float = _WORTH) -> None:
+        self._settings, self._size, self._worth = settings, size, worth
         self._helpers: list[_Helper] = []
+        self._spent = 0.0
 
     def figures(self, jobs: Sequence[Job]) -> Figures:
         """The figures of each job, in order.
@@ -47,10 +50,11 @@ class Crew:
         Raises:
             UnscoredError: a helper ended before its time.
         """
-        if self._size > 1 and len(jobs) >= _WORTH:
-            self._helpers = self._helpers or [_Helper(self._settings) for _ in range(self._size - 1)]
+        start = time.monotonic()
+        if self._size > 1 and self._spent >= self._worth and not self._helpers:
+            self._helpers = [_Helper(self._settings) for _ in range(self._size - 1)]
         work = _Work(jobs)
-        threads = [threading.Thread(target=work.pull, args=(one.ask,), daemon=True) for one in self._helpers]
+        threads = [threading.Thread(target=work.pull, args=(one.ask,), daemon=True) for one in self._helpers if one.ready.is_set()]
         try:
             for thread in threads:
                 thread.start()
@@ -60,18 +64,18 @@ class Crew:
         except BaseException:
             self.dismiss()
             raise
+        self._spent += time.monotonic() - start
         if work.failed:
             self.dismiss()
-            raise UnscoredError(
-                "a process that computes ROUGE ended before its time; the machine may be short of memory", again=True
-            )
-        return [one for start in sorted(work.found) for one in work.found[start]]
+            raise UnscoredError("a process that computes ROUGE ended before its time: the machine may lack memory", again=True)
+        return [one for place in sorted(work.found) for one in work.found[place]]
 
     def dismiss(self) -> None:
         """Ends the helpers."""
         for one in self._helpers:
             one.end()
         self._helpers = []
+        self._spent = 0.0
 
 
 class _Work:
@@ -96,7 +100,11 @@ class _Work:
 
 
 class _Helper:
-    """One process that scores what it is sent."""
+    """One process that scores what it is sent.
+
+    Attributes:
+        ready: Set when it has loaded what it needs, or has ended.
+    """
 
     def __init__(self, settings: Settings) -> None:
         path = os.pathsep.join(one for one in sys.path if one)
@@ -108,7 +116,15 @@ class _Helper:
             text=True,
             encoding="ascii",
         )
+        self.ready = threading.Event()
+        threading.Thread(target=self._await, daemon=True).start()
         atexit.register(self.end)
+
+    def _await(self) -> None:
+        assert self._process.stdout is not None
+        with contextlib.suppress(OSError, ValueError):
+            self._process.stdout.readline()
+        self.ready.set()
 
     def ask(self, jobs: Sequence[Job]) -> Figures:
         """The figures; OSError or ValueError where the process is gone."""
@@ -123,5 +139,6 @@ class _Helper:
         """Stops the process at once: it holds nothing that could be lost."""
         atexit.unregister(self.end)
         self._process.kill()
+        self.ready.wait()
         with contextlib.suppress(OSError):
             self._process.communicate()

@@ -2,7 +2,8 @@
 
     python -m dpoframe_summarization.evaluators.rouge_scoring '{"stemmer": true, "rule": true, "unicode": false}'
 
-reads one JSON list of [references, summary] a line from stdin and answers each line with one list of figures on stdout.
+writes an empty line when it is ready, reads one JSON list of [references, summary] a line from stdin and answers each line with one
+list of figures on stdout.
 """
 
 from __future__ import annotations
@@ -101,7 +102,9 @@ def _has_stem(word: str) -> bool:
 
 
 def answers(settings: Settings, lines: TextIO) -> Iterator[str]:
-    """One line of figures a line of jobs."""
+    """An empty line when everything is loaded, then one line of figures a line of jobs."""
+    rouge_of(settings, [(["ready"], "ready")])
+    yield ""
     for line in lines:
         yield json.dumps(rouge_of(settings, json.loads(line)))
 

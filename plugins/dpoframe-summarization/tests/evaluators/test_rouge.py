@@ -23,9 +23,16 @@ FOX, DOG = "The quick brown fox jumps over the lazy dog", "The quick brown dog j
 @pytest.fixture(scope="module")
 def crew() -> Iterator[Crew]:
     """This process and one helper, whatever the machine has."""
-    made = Crew(Settings(True, False, False), 2)
+    made = Crew(Settings(True, False, False), 2, worth=0.0)
     yield made
     made.dismiss()
+
+
+def ready(crew: Crew) -> Crew:
+    """Has the helper start, and waits for it."""
+    crew.figures([(["a"], "a")])
+    assert crew._helpers[0].ready.wait(60)
+    return crew
 
 
 class TestContract(EvaluatorContract):
@@ -148,14 +155,14 @@ def test_helpers_give_the_same_numbers(crew: Crew, pairs: list[tuple[list[str], 
     odd = [(["a \ud800 b", "\u2028"], "a\nb\r\n\u2028 c \ud800 {"), (["x"], "")]
     jobs = [*pairs[:300], *odd]
     random.Random(0).shuffle(jobs)
-    assert crew.figures(jobs) == rouge_of(Settings(True, False, False), jobs)
+    assert ready(crew).figures(jobs) == rouge_of(Settings(True, False, False), jobs)
     assert len(crew._helpers) == 1
 
 
 def test_a_helper_that_dies_is_told(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work that a killed process had is not lost silently; the next call starts another one."""
     jobs = [(["a b c"], "a b")] * 300
-    crew.figures(jobs)
+    ready(crew)
     monkeypatch.setattr(rouge_crew, "rouge_of", lambda settings, some: crew._helpers[0]._process.wait(30) and [])
     crew._helpers[0]._process.kill()
     with pytest.raises(UnscoredError, match="ended before its time"):
@@ -165,15 +172,20 @@ def test_a_helper_that_dies_is_told(crew: Crew, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_small_work_starts_no_process() -> None:
-    """Two seconds of start are not worth a few summaries."""
+    """Two seconds of start are not worth a few summaries, and nobody waits for a helper that is not ready."""
     made = Crew(Settings(True, True, False), 2)
     assert made.figures([(["a"], "a")] * 20) == rouge_of(Settings(True, True, False), [(["a"], "a")] * 20)
     assert not made._helpers
+    made = Crew(Settings(True, True, False), 2, worth=0.0)
+    assert made.figures([(["a"], "a")] * 20) == rouge_of(Settings(True, True, False), [(["a"], "a")] * 20)
+    assert not made._helpers[0].ready.is_set()
+    made.dismiss()
 
 
 def test_a_helper_answers_line_by_line() -> None:
     """What the program of a helper writes is one line of figures a line of jobs."""
-    (line,) = answers(Settings(True, False, False), iter(['[[["a b"], "a"]]\n']))  # type: ignore[arg-type]
+    start, line = answers(Settings(True, False, False), iter(['[[["a b"], "a"]]\n']))  # type: ignore[arg-type]
+    assert start == ""
     assert line == str([[2 / 3, 1.0, 0.5, 0.0, 0.0, 0.0, 2 / 3, 1.0, 0.5, 2 / 3, 1.0, 0.5]])
     assert len(FIGURES) == 12
 
@@ -193,4 +205,4 @@ def test_ranks_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     alone = rouge_crew.cores()
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert rouge_crew.cores() == max(1, alone // 4)
-    assert rouge._crew(Settings(False, False, False)) is rouge._crew(Settings(False, False, False))
+    assert rouge.crew_of(Settings(False, False, False)) is rouge.crew_of(Settings(False, False, False))
