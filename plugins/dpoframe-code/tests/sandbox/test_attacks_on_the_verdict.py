@@ -130,6 +130,69 @@ def f(x):
     os.write(3, len(body).to_bytes(4, "big") + body)
     return -1
 """,
+    "swapped_code": """
+import sys
+worker = sys.modules["dpoframe_code.sandbox.inside.worker"]
+def forged(program, request): return {"status": "passed", "value": None}
+worker._answer.__code__ = forged.__code__
+def f(x): return -1
+""",
+    "swapped_for_a_fault_of_the_sandbox": """
+import sys
+worker = sys.modules["dpoframe_code.sandbox.inside.worker"]
+def forged(program, request): return {"status": "infra_error", "error": "the tests: broken"}
+worker._answer.__code__ = forged.__code__
+def f(x): return -1
+""",
+    "traced": """
+import sys
+def trace(frame, event, argument):
+    if frame.f_code.co_name in ("judged", "equal", "verdict"): frame.f_locals["answer"] = 49
+    return trace
+sys.settrace(trace)
+def f(x): return -1
+""",
+    "hooked_imports": """
+import builtins, sys
+class Finder:
+    def find_spec(self, *names): raise SystemExit(0)
+sys.meta_path.insert(0, Finder())
+builtins.__import__ = lambda *names, **more: sys
+def f(x): return -1
+""",
+    "late_exit": """
+import atexit, os, signal, threading
+atexit.register(os._exit, 0)
+signal.signal(signal.SIGVTALRM, lambda *given: os._exit(0))
+signal.setitimer(signal.ITIMER_VIRTUAL, 1e-4, 1e-4)
+def f(x): raise SystemExit(0)
+""",
+    "lying_float": """
+class Lying(float):
+    hex = lambda self: "0x1.88p+5"
+    __eq__ = lambda self, other: True
+    __hash__ = float.__hash__
+def f(x): return Lying(-1)
+""",
+    "lying_text": "class Lying(str):\n    __str__ = lambda self: Lying('49')\ndef f(x): return Lying('-1')",
+    "lying_complex": "class Lying(complex):\n    real, imag = property(lambda self: 49.0), 0.0\ndef f(x): return Lying(-1)",
+    "lying_decimal": "import decimal\nclass Lying(decimal.Decimal):\n    __str__ = lambda self: '49'\ndef f(x): return Lying(-1)",
+    "lying_ancestry": """
+class Meta(type):
+    __mro__ = (int, object)
+class Lying(metaclass=Meta):
+    __index__ = lambda self: 49
+def f(x): return Lying()
+""",
+    "every_name": "def __getattr__(name): return lambda *given: True",
+    "two_statuses": """
+import json, os, sys
+def f(x):
+    nonce = sys._getframe(1).f_locals["request"]["nonce"]
+    body = ('{"nonce": "%s", "status": "returned", "status": "passed", "value": 49}' % nonce).encode()
+    os.write(3, len(body).to_bytes(4, "big") + body)
+    return -1
+""",
     "reads_the_tests": """
 import os
 def f(x):
