@@ -218,6 +218,29 @@ def compared(judges: Sequence[Judge], texts: Texts, label: str, resamples: int) 
     return made
 
 
+def averaged(judges: Sequence[Judge], texts: Texts, labels: Sequence[str], resamples: int) -> dict[str, Any]:
+    """The mean AUPRC over the categories, whole texts drawn anew: their labels stay together."""
+    scores = {(judge.name, label): judge.scores(texts.texts, label) for judge in judges for label in labels}
+    draw = np.random.default_rng(0)
+    whole = np.arange(len(texts.texts))
+    found: dict[str, list[float]] = {judge.name: [] for judge in judges}
+    while len(found[judges[0].name]) <= resamples:
+        # The first row is that of the texts as they are.
+        index = draw.integers(0, len(whole), len(whole)) if found[judges[0].name] else whole
+        kept = {label: index[texts.known(label)[index]] for label in labels}
+        if all(texts.labels[label][rows].any() for label, rows in kept.items()):
+            for judge in judges:
+                areas = [
+                    average_precision_score(texts.labels[label][rows], scores[judge.name, label][rows])
+                    for label, rows in kept.items()
+                ]
+                found[judge.name].append(float(np.mean(areas)))
+    if len(judges) > 1:
+        found["difference"] = [last - first for first, last in zip(found[judges[0].name], found[judges[-1].name], strict=True)]
+    told = {name: {"AUPRC": {"value": round(rows[0], 4), "interval": interval(rows[1:])}} for name, rows in found.items()}
+    return {"texts": len(whole), "positive": "-", **told}
+
+
 def table(name: str, results: Mapping[str, Any], judges: Sequence[str]) -> str:
     """One data set's figures in Markdown."""
     columns = [*judges, *(["difference"] if len(judges) > 1 else [])]
@@ -273,6 +296,9 @@ def main() -> None:
     for title, texts in sets.items():
         labels = [label for label in texts.labels if (texts.labels[label] == 1).sum() >= LEAST]
         results[title] = {label: compared(judges, texts, label, given.resamples) for label in labels}
+        categories = [label for label in labels if label != OVERALL]
+        if categories:
+            results[title]["mean of categories"] = averaged(judges, texts, categories, given.resamples)
         print(table(title, results[title], [judge.name for judge in judges]))
     print("\n" + "\n".join(f"baseline, {label}: {told}" for label, told in baseline.chosen.items()))
     if given.out:

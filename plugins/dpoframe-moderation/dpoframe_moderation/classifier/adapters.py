@@ -68,10 +68,9 @@ class LoraSection:
         import torch
 
         body = getattr(model, model.base_model_prefix)
-        # A pooler belongs to no layer, and some heads are called like it.
-        found = {
-            name.split(".")[-1] for name, part in body.named_modules() if isinstance(part, torch.nn.Linear) and ".layer" in name
-        }
+        linear = (name.split(".") for name, part in body.named_modules() if isinstance(part, torch.nn.Linear))
+        # Those of numbered layers: a pooler belongs to none, and some heads are called like it.
+        found = {parts[-1] for parts in linear if any(part.isdigit() for part in parts)}
         return sorted(found) or "all-linear"
 
     def _layers(self, model: PreTrainedModel) -> list[int] | None:

@@ -157,7 +157,7 @@ class Loader:
         if new_head and self.has_head:
             _redraw(model, seed)
         model.config.get_text_config().pad_token_id = padding
-        return model
+        return model if self.source.kind != "gguf" else _plain(model)
 
     def with_adapter(self, model: Any) -> Any:
         """The weights with this source's adapter on them (a `PeftModel`), not trainable."""
@@ -206,6 +206,14 @@ def _has_config(source: Source) -> bool:
     from pathlib import Path
 
     return source.kind == "folder" and (Path(source.where) / "config.json").is_file()
+
+
+def _plain(model: Any) -> Any:
+    """The model of a GGUF file without the mark of it: its weights were unpacked, but with the mark it could not be saved."""
+    model.hf_quantizer = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    return model
 
 
 def _redraw(model: Any, seed: int) -> None:

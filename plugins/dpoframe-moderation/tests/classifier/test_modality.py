@@ -159,22 +159,27 @@ def test_the_head_follows_its_seed(encoder):
     assert not torch.equal(heads[0], heads[2])
 
 
+@pytest.mark.parametrize("family", ["encoder", "decoder"])
 @pytest.mark.parametrize(
     ("switches", "trained"),
     [
-        ({}, {"bert", "classifier"}),
-        ({"head_only": True}, {"classifier"}),
+        ({}, {"layer", "HEAD"}),
+        ({"head_only": True}, {"HEAD"}),
         ({"lora": LoraSection(r=2, top_layers=1)}, {"lora", "modules_to_save"}),
     ],
 )
-def test_what_is_trained(encoder, switches, trained):
+def test_what_is_trained(family, switches, trained, request):
     """Everything, the head alone, or adapters and the head; adapters on no other layers than were asked for."""
-    model = TextClassifier(str(encoder), LABELS, **switches).build()
+    model = TextClassifier(str(request.getfixturevalue(family)), LABELS, **switches).build()
+    head = {"encoder": "classifier", "decoder": "score"}[family]
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    assert all(any(part in name for part in trained) for name in names)
-    assert all(any(part in name for name in names) for part in trained)
-    if "lora" in switches:
-        assert all("layer.1." in name for name in names if "lora" in name)
+    wanted = {head if part == "HEAD" else part for part in trained}
+    assert all(any(part in name for name in names) for part in wanted)
+    if switches:
+        assert all(any(part in name for part in wanted) for name in names)
+        assert all(".1." in name for name in names if "lora" in name)
+    else:
+        assert len(names) == len(list(model.parameters()))
 
 
 def test_training_learns(encoder):

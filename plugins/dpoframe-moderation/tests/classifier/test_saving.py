@@ -161,6 +161,9 @@ def test_what_is_no_model(encoder, tmp_path):
     (broken / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(CheckpointError, match="cannot be loaded"):
         TextClassifier(str(broken), LABELS).build()
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF" + bytes(60))
+    with pytest.raises(CheckpointError, match=r"the GGUF file .*broken\.gguf cannot be loaded"):
+        TextClassifier(str(tmp_path / "broken.gguf"), LABELS).build()
     lacking = tmp_path / "lacking"
     shutil.copytree(encoder, lacking)
     from safetensors.torch import load_file, save_file
