@@ -37,9 +37,9 @@ class Hallucination(Evaluator):
     second) are no claims. A name is a run of capitalised words; it is known where the source has all its words in any case, or
     its initials. See `quantities` and `names` for the rules.
 
-    Measured on SummEval (Fabbri et al. 2021; 1,600 summaries, consistency rated 1 to 5 by experts): 35 summaries are told, rated 2.71 on
-    average against 4.70 for the rest; 74 % of them lie below 4, and 10 % of all. It finds 16 % of those below 4 (area under the
-    curve .58, rank correlation .27): precise, and far from complete.
+    Measured on SummEval (Fabbri et al. 2021; 1,600 summaries, consistency rated 1 to 5 by experts): 35 summaries are told, rated
+    2.71 on average against 4.70 for the rest; 74 % of them lie below 4, and 10 % of all. It finds 16 % of those below 4 (area
+    under the curve .58, rank correlation .27): precise, and far from complete.
 
     What is not seen: a wrong fact made of the source's own names and numbers, names in lower case, names that begin a sentence
     and stand nowhere else. Switch names off for languages that capitalise every noun (German).
