@@ -64,6 +64,8 @@ class PairedSource(SummarySource):
         if not made and kept:
             rules = f"differ by {self.threshold:g} and fit the other rules"
             yield article.refuse("tie", f"No two of {len(kept)} rated summaries {rules}.")
+        elif not made and not faults:
+            yield article.refuse("unrated", "There is no rated summary.")
         for one in made:
             yield self._pair(article, one.better.text, one.worse.text, self._ratings(one))
 

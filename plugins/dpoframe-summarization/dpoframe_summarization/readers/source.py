@@ -55,7 +55,9 @@ class SummarySource:
         if faults := list(self._faults()):
             raise ConfigError(" ".join(faults))
         if not self.path:
-            raise MachineError(f"No path is given. {self.get} Name it with the key path (of a suite: --set prompts.path=FILE).")
+            raise MachineError(
+                f"No path is given. {self.get} Name it with the key path: --set data.path=FILE, of a suite --set prompts.path=FILE."
+            )
         for path in [self.path] if isinstance(self.path, str) else self.path:
             if not path.startswith("hub:") and Path(path).suffix and not Path(path).expanduser().exists():
                 raise DataError(f"{path} is not there (looked for from {Path.cwd()}). {self.get}")

@@ -258,3 +258,19 @@ def test_no_file() -> None:
         Frank(path=["nowhere.jsonl"])
     with pytest.raises(ConfigError, match="columns maps text; it can map source"):
         OwnSummaries(path="x.jsonl", columns={"text": "body"})
+
+
+@pytest.mark.parametrize("way", ["rated", "reference"])
+def test_ratings_where_there_are_none(written: Written, divided: Divided, way: Any) -> None:
+    """A document that nobody rated is refused as unrated, not lost, where ratings are asked for."""
+    pairs, refused = divided(XSum(path=written({"document": SOURCE, "summary": GOOD, "id": "a"}), pairs=way))
+    assert (pairs, [one.code for one in refused]) == ([], ["unrated"])
+
+
+def test_every_way_accounts_for_every_article(written: Written, divided: Divided) -> None:
+    """In each of the four ways an article without a published summary and one with equal ratings make pairs or are refused."""
+    alike = [flat(text, 3, references=[]) for text in (GOOD, FAIR)]
+    for way, codes in {"rated": {"tie"}, "reference": {"empty-reference"}, "lead": {"empty-reference"}, "corrupted": set()}.items():
+        pairs, refused = divided(SummEval(path=written(*alike), pairs=way))
+        assert {one.code for one in refused} == codes
+        assert bool(pairs) == (way == "corrupted")
