@@ -37,7 +37,8 @@ class CodeQuality(Evaluator):
 
     The program is read, not run. `findings_per_line` is over lines that are not blank. `complexity` is the largest of any of
     its functions (McCabe 1976: 1 for a function without a branch). Answers without a program that is Python have no quality.
-    `findings` is their number. Kept with every score are the number of `lines`, and with `passing` the `tier` of the sandbox.
+    `findings` is their number; comments that would silence them (`# noqa`) have no effect. Kept with every score are the number
+    of `lines`, and with `passing` the `tier` of the sandbox.
 
     Attributes:
         select: Rules of ruff, as its `--select` takes them.
@@ -124,6 +125,7 @@ class CodeQuality(Evaluator):
             "check",
             "--isolated",
             "--no-cache",
+            "--ignore-noqa",
             "--exit-zero",
             "--output-format=json",
             "--target-version=py311",

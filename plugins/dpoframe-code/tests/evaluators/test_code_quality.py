@@ -59,6 +59,15 @@ def test_clean_code_has_none() -> None:
 
 
 @needs_both
+@pytest.mark.parametrize("silence", ["# noqa", "# ruff: noqa", "# flake8: noqa", "# ruff: noqa: E711", "# ruff: disable[E711]"])
+def test_no_comment_silences_findings(silence: str) -> None:
+    """A program is not better for a comment that tells the linter to look away."""
+    code = "def f(x):\n    return x == None"
+    plain, silenced = (CodeQuality(select=("E", "F")).findings(text) for text in (code, f"{silence}\n{code}  {silence}"))
+    assert plain == silenced == 1
+
+
+@needs_both
 @pytest.mark.parametrize(
     ("code", "paths"),
     [
