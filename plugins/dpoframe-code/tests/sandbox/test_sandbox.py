@@ -323,6 +323,33 @@ def test_an_owner_that_is_killed_leaves_nothing(tier: Tier) -> None:
         os.kill(helper, signal.SIGKILL)
 
 
+def test_a_worker_without_its_zygote_runs_nothing() -> None:
+    """A worker whose zygote died before it could ask to die with it says so, and reads no program."""
+    source = """
+    import os, socket
+    from dpoframe_code.sandbox.inside import worker
+    class Locks:
+        descriptors = ()
+        def put_on(self, limits): pass
+    os.closerange(3, 50)
+    os.dup2(0, 3), os.dup2(0, 4)
+    for zygote in (os.getpid(), 1 << 22):
+        (mine, wire), (told, status) = socket.socketpair(), socket.socketpair()
+        if os.fork() == 0:
+            worker.main(wire.fileno(), 1, status.fileno(), Locks(), {}, zygote)
+        wire.close(), status.close()
+        said, why = mine.recv(100), told.recv(100)
+        mine.close()
+        print(said[4:], why, os.waitstatus_to_exitcode(os.wait()[1]))
+    """
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(source)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    assert done.stdout.splitlines() == [
+        """b'{"locked":true}' b'' 0""",
+        """b'' b'{"failed": "ProcessLookupError: the zygote has ended"}' 1""",
+    ], done.stderr
+
+
 def _below(pid: int) -> set[int]:
     parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):

@@ -29,12 +29,15 @@ class NoAnswerError(Exception):
     """Raised in a tester's program: what it asked for did not come back as an answer."""
 
 
-def main(wire: int, output: int, status: int, locks: Locks, limits: Mapping[str, Any]) -> NoReturn:
-    """Becomes the worker: locks itself, tells so, and serves."""
+def main(wire: int, output: int, status: int, locks: Locks, limits: Mapping[str, Any], zygote: int) -> NoReturn:
+    """Becomes the worker: locks itself, tells so, and serves. `zygote` is the process that forked it."""
     try:
         try:
             _arrange(wire, output, status, locks.descriptors)
             locks.put_on(limits)
+            # The end of a zygote that was gone before the locks asked for it would end nothing.
+            if os.getppid() != zygote:
+                raise ProcessLookupError("the zygote has ended")
         except BaseException as error:
             _tell_failure(error)
             os._exit(1)

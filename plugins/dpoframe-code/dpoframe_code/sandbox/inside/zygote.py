@@ -45,6 +45,7 @@ class Zygote:
     """The loop of the zygote."""
 
     def __init__(self, control: socket.socket, locks: Locks) -> None:
+        self._pid = os.getpid()
         self._control = control
         self._locks = locks
         self._selector = selectors.DefaultSelector()
@@ -74,7 +75,7 @@ class Zygote:
             os.write(status, json.dumps({"failed": f"fork: {error}"}).encode())
             pid = -1
         if pid == 0:
-            worker.main(wire, output, status, self._locks, json.loads(request))
+            worker.main(wire, output, status, self._locks, json.loads(request), self._pid)
         os.close(wire)
         os.close(output)
         if pid < 0:
