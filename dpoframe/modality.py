@@ -61,9 +61,26 @@ class Modality(ABC):
     def build(self) -> nn.Module:
         """Loads or makes the policy. Parameters that come back frozen are shared with the reference, never copied."""
 
+    def outline(self) -> nn.Module:
+        """The policy as `build` makes it, on torch's `meta` device: shapes and types without values, for `dpoframe plan`.
+
+        The default calls `build` there. Override it where `build` reads weights, so that a plan reads none.
+        """
+        import torch
+
+        with torch.device("meta"):
+            return self.build()
+
     @abstractmethod
     def collate(self, examples: Sequence[Example]) -> Batch:
         """Turns N examples into one batch whose scores come back in the same order. Runs in data-loading workers."""
+
+    def outline_batch(self, examples: Sequence[Example]) -> Batch:
+        """A batch of the shapes and types that `collate` gives these examples, for `dpoframe plan`; by default what it gives.
+
+        Floating-point values do not matter. Override it where `collate` runs a model.
+        """
+        return self.collate(examples)
 
     @abstractmethod
     def score(self, model: nn.Module, batch: Batch) -> Scores:

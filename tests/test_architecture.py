@@ -21,7 +21,7 @@ LAYERS = (
     ("plugins", "config"),
     ("data", "checkpoint"),
     ("train", "harness"),
-    ("align", "telling", "card_samples"),
+    ("align", "telling", "card_samples", "planning"),
     ("cli", "__main__"),
 )
 APART = {("train", "harness"), ("harness", "train")}

@@ -20,7 +20,8 @@ from dpoframe.cli import failures, output
 from dpoframe.cli.termination import terminable
 
 VERBS = (
-    "quickstart", "train", "eval", "compare", "report", "generate", "data", "plugins", "recipes", "suites", "config", "doctor",
+    "quickstart", "train", "eval", "compare", "report", "generate", "data", "plugins", "recipes", "suites", "config",
+    "plan", "doctor",
 )  # fmt: skip
 """The verb files, in the order of the help."""
 

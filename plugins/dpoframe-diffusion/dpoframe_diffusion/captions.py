@@ -26,20 +26,16 @@ def caption(example: Example) -> str:
 
 
 def is_cut(where: Location, text: str) -> bool:
-    """Whether even the encoder that reads most tokens does not see the end of a caption. Loads no encoder."""
-    name = _reader(where)
-    limit = where.family.reads.get(name) or int(where.config(name).get("model_max_length", 77))
+    """Whether even the encoder that reads most tokens does not see the end of a caption. Loads no encoder.
+
+    It is the last of a family's that the pipeline has.
+    """
+    name, limit = list(where.tokens.items())[-1]
     # A token is a byte at least, so most captions are told without a tokenizer.
     if len(text.encode("utf-8", "surrogatepass")) + _ADDED <= limit:
         return False
     with quiet():
         return len(_tokenizer(where, name)(text).input_ids) > limit
-
-
-def _reader(where: Location) -> str:
-    """The tokenizer of the encoder that reads most: the last of a family's that the pipeline has."""
-    names = (name for name in where.family.text_parts if name.startswith("tokenizer"))
-    return [name for name in names if (where.index.get(name) or [None])[0]][-1]
 
 
 @lru_cache(maxsize=8)

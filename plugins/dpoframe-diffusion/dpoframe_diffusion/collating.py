@@ -15,6 +15,7 @@ from dpoframe_diffusion.images import header, named, opened_mask
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dpoframe_diffusion.blank import BlankEncodings
     from dpoframe_diffusion.latents import Encodings
     from dpoframe_diffusion.loading import Location
     from dpoframe_diffusion.timesteps import TimestepSection
@@ -24,7 +25,11 @@ _PART = 64
 
 
 def collate(
-    examples: Sequence[Example], where: Location, encodings: Encodings, framing: FramingSection, timesteps: TimestepSection
+    examples: Sequence[Example],
+    where: Location,
+    encodings: Encodings | BlankEncodings,
+    framing: FramingSection,
+    timesteps: TimestepSection,
 ) -> ImageBatch:
     """N examples as the denoiser of a pipeline meets them.
 

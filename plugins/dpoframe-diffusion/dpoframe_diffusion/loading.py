@@ -99,10 +99,23 @@ class Location:
         found = self.config(part)
         return {**_defaults(str(found.get("_class_name", ""))), **found}
 
-    def denoiser(self, dtype: DtypeName = "float32") -> nn.Module:
-        """The part that is trained, alone. CheckpointError where its weights are damaged or incomplete."""
-        import diffusers
+    @cached_property
+    def tokens(self) -> Mapping[str, int]:
+        """How many tokens of a caption each tokenizer of the pipeline reads."""
+        names = [name for name in self.family.text_parts if name.startswith("tokenizer") and (self.index.get(name) or [None])[0]]
+        return {name: self.family.reads.get(name) or int(self.config(name).get("model_max_length", 77)) for name in names}
+
+    def outline(self, dtype: DtypeName = "float32") -> nn.Module:
+        """The denoiser from its config alone, its values drawn at random. CheckpointError for a config that is none."""
         import torch
+
+        part, kind = self.family.denoiser, self._denoiser_class()
+        with self.explained(part):
+            made: nn.Module = kind.from_config(dict(self.config(part))).to(getattr(torch, dtype))
+        return made
+
+    def _denoiser_class(self) -> Any:
+        import diffusers
 
         part = self.family.denoiser
         name = str(self.config(part).get("_class_name", ""))
@@ -111,6 +124,14 @@ class Location:
             raise ConfigError(
                 f"The {part} of {self.model} is a {name or 'thing without a class name'}, which diffusers does not have."
             )
+        return kind
+
+    def denoiser(self, dtype: DtypeName = "float32") -> nn.Module:
+        """The part that is trained, alone. CheckpointError where its weights are damaged or incomplete."""
+        import torch
+
+        part, kind = self.family.denoiser, self._denoiser_class()
+        name = kind.__name__
         with self.explained(part):
             model, told = kind.from_pretrained(
                 self.folder, subfolder=part, torch_dtype=getattr(torch, dtype), variant=self.variant, output_loading_info=True

@@ -116,10 +116,20 @@ class DiffusionModality(Modality):
 
     def build(self) -> nn.Module:
         """The denoiser, ready to train: dropout off, adapters on where `lora` asks for them."""
-        from dpoframe_diffusion.adapters import without_dropout
+        self.require()
+        return self._ready(self.location.denoiser(self.dtype))
+
+    def outline(self) -> nn.Module:
+        """The denoiser from its config alone."""
+        import torch
 
         self.require()
-        model: Any = self.location.denoiser(self.dtype)
+        with torch.device("meta"):
+            return self._ready(self.location.outline(self.dtype))
+
+    def _ready(self, model: Any) -> nn.Module:
+        from dpoframe_diffusion.adapters import without_dropout
+
         without_dropout(model)
         if self.lora is not None:
             model = self.lora.attach(model, self.location.family.lora_targets)
@@ -133,6 +143,13 @@ class DiffusionModality(Modality):
         from dpoframe_diffusion.collating import collate
 
         return collate(examples, self.location, self.encodings, self.framing, self.timesteps)
+
+    def outline_batch(self, examples: Sequence[Example]) -> ImageBatch:
+        """As `collate`, with zeros in place of what VAE and text encoders would give."""
+        from dpoframe_diffusion.blank import BlankEncodings
+        from dpoframe_diffusion.collating import collate
+
+        return collate(examples, self.location, BlankEncodings(self.location), self.framing, self.timesteps)
 
     def score(self, model: nn.Module, batch: ImageBatch) -> Scores:
         """Minus half the mean squared errors (N,), in float64."""

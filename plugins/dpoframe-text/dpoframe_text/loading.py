@@ -112,11 +112,18 @@ class Loader:
     def random_weights(self, seed: int, dtype: DtypeName = "float32") -> PreTrainedModel:
         """A model of this configuration with random weights that depend on `seed` alone."""
         import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self.shape(dtype)
+
+    def shape(self, dtype: DtypeName = "float32") -> PreTrainedModel:
+        """A model of this configuration; its values are drawn at random, no file of weights is read."""
+        import torch
         from transformers import AutoModelForCausalLM
 
         config = self.config()
-        with torch.random.fork_rng(devices=[]), quiet():
-            torch.manual_seed(seed)
+        with quiet():
             model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=self.trust_remote_code)
         if dtype != "auto":
             model.to(getattr(torch, dtype))

@@ -10,7 +10,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dpoframe import CheckpointError, DataError, Example, GradientHint, MachineError, Measure, Modality, Request, Sample, Scores
+from dpoframe import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    Example,
+    GradientHint,
+    MachineError,
+    Measure,
+    Modality,
+    Request,
+    Sample,
+    Scores,
+)
 from dpoframe_text.adapters import LoraSection
 from dpoframe_text.differences import marks
 from dpoframe_text.loading import DtypeName, Loader
@@ -127,9 +139,24 @@ class TextModality(Modality):
 
     def build(self) -> nn.Module:
         """The policy, ready to train: dropout off, segment attention on, adapters on where `lora` asks for them."""
+        return self._ready(self._weights())
+
+    def outline(self) -> nn.Module:
+        """The policy from its configuration alone. ConfigError for weights in 4 bits, which are made on the GPU as they load."""
+        import torch
+
+        from dpoframe_text.support import presume
+
+        if self.load_in_4bit:
+            raise ConfigError("Weights in 4 bits cannot be planned. Plan with modality.load_in_4bit=false and a dtype of 16 bits.")
+        with torch.device("meta"):
+            made = self._ready(self._loader.shape(self.dtype))
+        presume(made)
+        return made
+
+    def _ready(self, model: Any) -> nn.Module:
         from dpoframe_text.adapters import without_dropout
 
-        model: Any = self._weights()
         without_dropout(model)
         base = model
         if self.lora is not None:

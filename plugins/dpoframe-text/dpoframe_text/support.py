@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dpoframe_text import layers
 from dpoframe_text.attention import IMPLEMENTATION, Segments, attach_attention
-from dpoframe_text.heads import Parts
+from dpoframe_text.heads import Parts, take_apart
 from dpoframe_text.packing import Branch, Tree
 
 _PROMPT, _FIRST, _SECOND = (1, 2, 3), (4, 5), (3, 2, 1)
@@ -48,6 +48,15 @@ def direct(parts: Parts) -> bool:
         if parts.decoder not in _direct:
             _direct[parts.decoder] = _tried(parts.decoder, _run) is None
         return _direct[parts.decoder]
+
+
+def presume(model: nn.Module) -> None:
+    """Takes a model without values to be read as its configuration tells: there is nothing to be tried."""
+    parts = take_apart(model)
+    if parts is not None:
+        with _lock:
+            _known[parts.decoder] = _told(parts) or ""
+            _direct[parts.decoder] = layers.fits(parts.decoder)
 
 
 def _told(parts: Parts) -> str | None:

@@ -57,6 +57,23 @@ class Family(ABC):
             A tensor (n, ...) for each name in `conditions`.
         """
 
+    def condition_shapes(self, denoiser: Mapping[str, Any], tokens: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+        """Shapes of what `encode_prompts` gives of one prompt, without the batch dimension, as the denoiser takes them.
+
+        Args:
+            denoiser: What its config.json holds.
+            tokens: How many tokens of a caption each tokenizer of the pipeline reads.
+        """
+        width = denoiser.get("cross_attention_dim") or denoiser.get("joint_attention_dim")
+        shapes: dict[str, tuple[int, ...]] = {"prompt_embeds": (next(iter(tokens.values())), int(width or 0))}
+        if "pooled_prompt_embeds" in self.conditions:
+            shapes["pooled_prompt_embeds"] = (self.pooled_width(denoiser),)
+        return shapes
+
+    def pooled_width(self, denoiser: Mapping[str, Any]) -> int:
+        """Width of `pooled_prompt_embeds`, as the denoiser's config.json tells it."""
+        return int(denoiser.get("pooled_projection_dim") or 0)
+
     @abstractmethod
     def predict(self, denoiser: nn.Module, noisy: Tensor, time: Tensor, conditions: Mapping[str, Tensor], sizes: Tensor) -> Tensor:
         """The denoiser's prediction, (n, C, h, w).

@@ -31,6 +31,11 @@ class Flux(FlowMatching):
         states, pooled, _ = pipeline.encode_prompt(list(prompts), device=pipeline.text_encoder_2.device)
         return {"prompt_embeds": states, "pooled_prompt_embeds": pooled}
 
+    def condition_shapes(self, denoiser: Mapping[str, Any], tokens: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+        """T5's states; CLIP gives the pooled one alone."""
+        found = super().condition_shapes(denoiser, tokens)
+        return {**found, "prompt_embeds": (self.reads["tokenizer_2"], found["prompt_embeds"][1])}
+
     def predict(self, denoiser: nn.Module, noisy: Tensor, time: Tensor, conditions: Mapping[str, Tensor], sizes: Tensor) -> Tensor:
         """(n, C, h, w), h and w even; `sizes` is not looked at."""
         height, width = noisy.shape[-2:]

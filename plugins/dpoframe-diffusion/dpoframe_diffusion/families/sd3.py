@@ -43,6 +43,12 @@ class StableDiffusion3(FlowMatching):
             states, _, pooled, _ = pipeline.encode_prompt(given, given, given, device=device, do_classifier_free_guidance=False)
         return {"prompt_embeds": states, "pooled_prompt_embeds": pooled}
 
+    def condition_shapes(self, denoiser: Mapping[str, Any], tokens: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+        """The states of the CLIP encoders, and after them those of T5, or as many zeros where there is no T5."""
+        found = super().condition_shapes(denoiser, tokens)
+        clip, width = found["prompt_embeds"]
+        return {**found, "prompt_embeds": (clip + self.reads["tokenizer_3"], width)}
+
     def predict(self, denoiser: nn.Module, noisy: Tensor, time: Tensor, conditions: Mapping[str, Tensor], sizes: Tensor) -> Tensor:
         """(n, C, h, w); `sizes` is not looked at."""
         found: Tensor = denoiser(

@@ -25,6 +25,10 @@ class StableDiffusionXL(StableDiffusion):
         states, _, pooled, _ = pipeline.encode_prompt(list(prompts), device=device, do_classifier_free_guidance=False)
         return {"prompt_embeds": states, "pooled_prompt_embeds": pooled}
 
+    def pooled_width(self, denoiser: Mapping[str, Any]) -> int:
+        """What the projection takes beside the features of the six sizes."""
+        return int(denoiser["projection_class_embeddings_input_dim"]) - 6 * int(denoiser["addition_time_embed_dim"])
+
     def predict(self, denoiser: nn.Module, noisy: Tensor, time: Tensor, conditions: Mapping[str, Tensor], sizes: Tensor) -> Tensor:
         """(n, C, h, w), knowing size and crop of each picture."""
         # Sizes stay whole numbers: in bfloat16 those over 256 would be rounded before the UNet makes features of them.
