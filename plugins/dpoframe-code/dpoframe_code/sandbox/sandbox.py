@@ -32,6 +32,10 @@ _TRIES = 3
 _ROOM = 1000
 
 
+class _LostError(Exception):
+    """The program that tests ask has gone with its zygote: both are begun again, not the tests alone."""
+
+
 class Sandbox:
     """A warm sandbox, to be used in a `with`. Programs may run in it from several threads at a time.
 
@@ -148,14 +152,20 @@ class Sandbox:
             answers: list[Outcome] = []
 
             def asked(name: str, args: tuple[object, ...], kwargs: dict[str, object]) -> Outcome:
-                answers.append(sendable(child.call(Call(name, args, kwargs))))
+                try:
+                    answers.append(sendable(child.call(Call(name, args, kwargs))))
+                except ZygoteError as error:
+                    raise _LostError(str(error)) from error
                 return answers[-1]
 
             def ask(tester: Program) -> list[Outcome]:
                 begun = tester.load(tests, asks)
                 return [tester.call(Call(function)) if begun.status is Status.RETURNED else begun]
 
-            return [verdict(self._within(limits, ask, 1, asked)[0], answers)]
+            try:
+                return [verdict(self._within(limits, ask, 1, asked)[0], answers)]
+            except _LostError as lost:
+                raise ZygoteError(str(lost)) from lost
 
         return self._within(limits, work, 1)[0]
 
@@ -206,6 +216,8 @@ def sendable(answer: Outcome) -> Outcome:
 
 def verdict(tests: Outcome, answers: Sequence[Outcome]) -> Outcome:
     """What tests that are a script say of a program, by how the script ended and what the program had answered."""
+    if tests.status is Status.INFRA_ERROR:
+        return tests
     if not answers:
         return replace(tests, status=Status.INFRA_ERROR, value=None, error=f"the tests asked nothing: {tests.status} {tests.error}")
     # The script's answer is of no interest, so neither is whether it can be encoded.

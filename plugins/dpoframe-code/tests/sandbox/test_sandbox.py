@@ -199,6 +199,19 @@ def test_a_zygote_that_dies_is_started_again(sandbox: Sandbox) -> None:
     assert [outcome.value for (outcome,) in outcomes] == [0, 1, 2, 3]
 
 
+def test_a_zygote_that_dies_costs_tests_nothing(sandbox: Sandbox) -> None:
+    """Killed while the tests run, or while the program does, it is started again, and tests and program are begun anew."""
+    tests = "import time\ndef check():\n    assert f(2) == 4\n    time.sleep(.3)\n    assert f(3) == 6"
+    slow = "import time\ndef f(x):\n    time.sleep(.3)\n    return 2 * x"
+    for program in ("def f(x): return 2 * x", slow):
+        assert sandbox.load(program).status is Status.RETURNED
+        assert sandbox._zygote is not None
+        killing = threading.Timer(0.2, os.kill, (sandbox._zygote.pid, signal.SIGKILL))
+        killing.start()
+        assert sandbox.judge(program, tests, "check", ["f"]).status is Status.PASSED
+        killing.join()
+
+
 def test_a_zygote_that_cannot_be_started_again_is_no_fault_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the sandbox itself breaks, each call gets infra_error, and the run goes on."""
     from dpoframe_code.sandbox import sandbox as module
