@@ -61,6 +61,8 @@ class EvaluatorSpec:
             `logratio`: as `base_logp`, and `policy_logp`, the same sum under the model that wrote the response.
             `rival`: `meta["rival"]` holds another answer to the same request: the base's where the suite runs on an
             aligned model, else the `reference` of the prompt's row; samples without one are not given to `score`.
+        relative: Whether an evaluator that is given something of the base (all needs but `response` and `rival`) reads it. False
+            for one that takes the model's own numbers alone, such as `policy_margin`: its figures compare whatever the bases.
         metrics: Scale of each metric that `score` returns; the figure of a metric is its mean over samples.
         primary: The metric to read first, of `metrics` or `aggregates`.
         assets: Files and models it relies on.
@@ -80,6 +82,7 @@ class EvaluatorSpec:
     aggregates: Mapping[str, Scale] = field(default_factory=dict)
     limit: float = 60.0
     carried: tuple[str, ...] = ()
+    relative: bool = True
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def _reads_base(suite: Suite) -> bool:
 
 def _tell_of_itself(model: str, suite: Suite) -> None:
     """Warns that what an evaluator holds against a base is held against the model itself, where some evaluator does."""
-    if relative := [one.spec.id for one in suite.evaluators if one.spec.needs in OF_THE_BASE]:
+    if relative := [one.spec.id for one in suite.evaluators if one.spec.relative and one.spec.needs in OF_THE_BASE]:
         told = f"No base is known of {model}, so preference and KL figures compare the model with itself"
         warnings.warn(f"{told} ({', '.join(relative)}): name one with --base.", RuntimeWarning, stacklevel=3)
 

@@ -32,6 +32,13 @@ def needing(folder: Path, need: str, **changes: Any) -> Path:
     return folder
 
 
+def _set(folder: Path, **keys: Any) -> None:
+    """Writes keys into the evaluator's part of a manifest."""
+    about = json.loads((folder / "manifest.json").read_text())
+    about["evaluators"]["right"] |= keys
+    (folder / "manifest.json").write_text(json.dumps(about))
+
+
 def row(comparison: Comparison, **keys: Any) -> Judged:
     """The verdict on a gate of one row."""
     return judge(Gate((GateRow("chat", "right", **keys),)), [comparison]).rows[0]
@@ -65,6 +72,12 @@ def test_margins_against_unlike_bases_have_no_difference(evaluation: EvaluationW
             row(found, **keys)
     needing(after, need, base_digest="a")
     assert len(compare(before, after).differences) == 1
+    for folder in (before, after):
+        _set(folder, relative=False)
+    needing(after, need, base_digest="b")
+    assert len(compare(before, after).differences) == 1, "an evaluator that reads nothing of the base compares whatever the bases"
+    for folder in (before, after):
+        _set(folder, relative=True)
     needing(after, need, base_digest="c")
     assert row(compare(before, after), at_least=0.1).verdict == "PASS"
 

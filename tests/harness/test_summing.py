@@ -130,6 +130,13 @@ def test_a_good_one_is_as_without_protection() -> None:
     assert summed(whole(share), []).intervals == {}
 
 
+def test_a_figure_that_these_samples_do_not_have() -> None:
+    """NaN says that the samples hold nothing of the kind (a class without a member): no figure, and nobody's fault."""
+    found = summed(whole(lambda scores: {"figure": 0.5, "rare": math.nan}, aggregates={**SCALES, "rare": Scale(0.0, 1.0)}), SCORED)
+    assert found.reasons == {}
+    assert found.intervals["figure"].value == 0.5
+
+
 def test_the_time_of_all_resamples_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the resamples would take too long, the figure stands without an interval, after two calls; the first may be slow."""
     calls: list[float] = []

@@ -11,7 +11,7 @@ from dpoframe.harness.phases.limits import AGAIN
 from dpoframe.harness.storage.folder import EvalFolder, Score
 
 OF_THE_BASE = ("pair", "base_logp", "logratio")
-"""The needs of evaluators that hold a model against its base."""
+"""The needs of evaluators that are given something of the base."""
 
 MANIFEST_KEYS = ("suite", "suite_version", "suite_digest", "model", "prompts", "pairs", "samples", "order", "evaluators")
 NOT_SCORED = "not scored"
@@ -19,6 +19,11 @@ NOT_SCORED = "not scored"
 
 _KINDS: Mapping[str, type] = {"evaluators": dict, "metrics": dict, "order": list, "prompts": int, "pairs": int, "samples": int}
 _COUNTED = {"prompts": "prompts", "pairs": "held-out pairs", "samples": "answers a prompt", "seed": "seed"}
+
+
+def against_base(spec: Mapping[str, Any]) -> bool:
+    """Whether an evaluator, as a manifest describes it, holds a model against its base."""
+    return spec.get("needs") in OF_THE_BASE and bool(spec.get("relative", True))
 
 
 def required(folder: EvalFolder, name: str, *keys: str) -> dict[str, Any]:
@@ -130,7 +135,7 @@ def left_out(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for spec in new["evaluators"].values():
         why = ""
-        if spec.get("needs") in OF_THE_BASE and old.get("base_digest") != new.get("base_digest"):
+        if against_base(spec) and old.get("base_digest") != new.get("base_digest"):
             bases = f"{old.get('base')} the first, {new.get('base')} the second"
             why = f"each was measured against a base of its own ({bases}). Evaluate both with one --base."
         if spec.get("needs") == "rival" and old.get("rivals") != new.get("rivals"):

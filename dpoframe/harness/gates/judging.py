@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dpoframe.errors import ConfigError, Fault, suggestion
-from dpoframe.harness.comparison.comparable import OF_THE_BASE
+from dpoframe.harness.comparison.comparable import against_base
 from dpoframe.harness.comparison.compare import Comparison
 from dpoframe.harness.comparison.difference import Difference
 from dpoframe.harness.comparison.matching import require_finished
@@ -168,7 +168,7 @@ def _unlike(row: GateRow, comparison: Comparison) -> str:
     why = comparison.left_out.get(row.metric, "")
     about, bounded = comparison.after, row.at_least is not None or row.at_most is not None
     spec = next(spec for spec in about["evaluators"].values() if row.metric in spec["metrics"])
-    itself = spec.get("needs") in OF_THE_BASE and about.get("base_digest") == about.get("model_digest")
+    itself = against_base(spec) and about.get("base_digest") == about.get("model_digest")
     return why if row.compares or (bounded and itself) else ""
 
 

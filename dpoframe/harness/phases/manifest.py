@@ -61,6 +61,7 @@ def described(one: Evaluator) -> Mapping[str, Any]:
         "version": spec.version,
         "about": (type(one).__doc__ or "").strip().split("\n\n")[0],
         "needs": spec.needs,
+        "relative": spec.relative,
         "arguments": masked(repr(one)),
         "primary": metric_id(one, spec.primary),
         "aggregates": [metric_id(one, name) for name in spec.aggregates],

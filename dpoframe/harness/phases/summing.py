@@ -109,7 +109,11 @@ class _Calls:
             name: f"TypeError: {name} is {kind(value)}, expected a number" for name, value in given.items() if name not in found
         }
         wrong |= {name: f"{name} is not a finite number" for name, value in found.items() if math.isinf(value)}
-        told = {name: outside(name, found[name], scale) for name, scale in self.spec.aggregates.items() if name in found}
+        told = {
+            name: outside(name, found[name], scale)
+            for name, scale in self.spec.aggregates.items()
+            if not math.isnan(found.get(name, math.nan))
+        }
         self.reasons = {name: reason for name, reason in {**told, **wrong}.items() if reason}
         if not math.isfinite(found.get(self.spec.primary, math.nan)) and self.spec.primary in self.spec.aggregates:
             self.reasons.setdefault(self.spec.primary, "aggregate gave no such figure")

@@ -56,7 +56,7 @@ class ModerationScores(Evaluator):
     bins: Annotated[int, Ge(1)] = 10
 
     spec: ClassVar[EvaluatorSpec] = SpecOf(  # type: ignore[assignment]
-        EvaluatorSpec("moderation_scores", "0.1.0", "pair", {}, "auprc", carried=_CARRIED)
+        EvaluatorSpec("moderation_scores", "0.1.0", "pair", {}, "auprc", carried=_CARRIED, relative=False)
     )
 
     def __post_init__(self) -> None:
