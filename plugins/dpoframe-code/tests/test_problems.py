@@ -230,6 +230,17 @@ def test_pairs(tmp_path: Path, rows: Rows) -> None:
     assert pair.meta["problem"]["tests"] == rows["HumanEval"]["test"]
 
 
+def test_chat_answers_are_laid_out_alike(tmp_path: Path, rows: Rows) -> None:
+    """A solution indented by one space is the same program with four in a chat answer, and as it was in a base one."""
+    row = {**rows["MBPP"], "code": "def larger(a, b):\r\n if a > b:\r\n  return a\r\n return b"}
+    path = written(tmp_path / "rows.jsonl", [row])
+    (chat,), (base,) = (list(code_problems(str(path), form=form)) for form in ("chat", "base"))
+    assert isinstance(chat, PreferencePair)
+    assert isinstance(base, PreferencePair)
+    assert chat.chosen == "```python\ndef larger(a, b):\n    if a > b:\n        return a\n    return b\n```"
+    assert base.chosen == row["code"].replace("\r\n", "\n")
+
+
 def test_example_is_whole(sandbox: Sandbox) -> None:
     """The problems that come with the package are sound: each one's own solution passes its tests."""
     found = list(read_problems(code_problems.example_options["path"]))  # type: ignore[attr-defined]

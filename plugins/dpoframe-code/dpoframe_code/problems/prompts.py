@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 from typing import Literal, TypeAlias
 
 from dpoframe import Content
+from dpoframe_code.extraction.source import tree_of
 from dpoframe_code.problems.problem import Problem
 
 Form: TypeAlias = Literal["chat", "base"]
@@ -38,7 +40,17 @@ def answer_of(problem: Problem, form: Form) -> str:
     """The benchmark's own solution as an answer to the prompt."""
     if form == "base" and problem.starter:
         return problem.solution.removeprefix(problem.starter)
-    return problem.solution if form == "base" else fenced(problem.solution)
+    return problem.solution if form == "base" else fenced(_laid_out(problem.solution))
+
+
+def _laid_out(code: str) -> str:
+    """The same program as most Python is written, without its comments.
+
+    MBPP's solutions are indented by one space, two or a tab. A model that writes four, and is aligned to these, loses count
+    of its own indentation.
+    """
+    tree = tree_of(code)
+    return code if tree is None else ast.unparse(tree)
 
 
 def blank_of(problem: Problem, form: Form) -> str:
