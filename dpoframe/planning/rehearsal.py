@@ -64,7 +64,7 @@ class Rehearsal:
 
     def __post_init__(self) -> None:
         """Gives policy and reference fake tensors in place of those on the meta device."""
-        kind, precision, _ = self.recipe.trainer.precision.partition("-")
+        kind, _, precision = self.recipe.trainer.precision.partition("-")
         if precision == "true" and kind in _TYPES:
             self.policy.to(_TYPES[kind])
         self.reference = self._reference()
