@@ -197,8 +197,9 @@ class Planning:
             framework = resident() - self.held
             rehearsal = Rehearsal(self.recipe, self.modality, self.loss, policy)
             made["parameters"], made["trainable"], made["types"] = rehearsal.counts()
-            operations = self.operations(rehearsal)
+            # In this order: what is done once, such as trying out a kernel, is no part of a later step.
             memory = self.memory(rehearsal, framework)
+            operations = self.operations(rehearsal)
         except DpoframeError:
             raise
         except Exception as error:  # any code of any library may not know tensors without values
@@ -227,8 +228,7 @@ class Planning:
     def memory(self, rehearsal: Rehearsal, framework: int) -> Memory:
         """The peak of a step over the heaviest share, when the optimizer has its state."""
         batches = self.batches(self.work.heaviest.some())
-        if not rehearsal.optimizer.state:
-            rehearsal.step(batches)
+        rehearsal.step(batches)
         rehearsal.ledger.forget_peak()
         rehearsal.step(batches)
         peak, gpu = rehearsal.ledger.peak, self.hardware.gpu

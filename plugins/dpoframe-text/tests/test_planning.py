@@ -19,8 +19,6 @@ from dpoframe.plugins import PluginHost
 
 MACHINE = Hardware("a box", 1e12, 1e12, 1e12, gpu=False)
 PROMPT, CHOSEN, REJECTED = "the cat sat on", " the mat and then some", " red green blue"
-LETTERS = "qvxzjkwy"
-"""No two of them are one token with the blank before them, or all are."""
 
 
 class Same:
@@ -29,7 +27,7 @@ class Same:
     @hookimpl
     def dpoframe_datasets(self) -> dict[str, Any]:
         """Pairs that differ in their prompt's last letter alone."""
-        return {"same": lambda: [PreferencePair(f"{PROMPT} {LETTERS[n]}", CHOSEN, REJECTED, str(n)) for n in range(8)]}
+        return {"same": lambda: [PreferencePair(f"{PROMPT} {chr(97 + n)}", CHOSEN, REJECTED, str(n)) for n in range(8)]}
 
 
 @pytest.fixture
@@ -42,7 +40,7 @@ def weightless(tiny: Path, tmp_path: Path) -> Path:
 
 
 def plan(folder: Path, reference: str = "copy", **modality: Any) -> Plan:
-    """The plan of two steps of four pairs."""
+    """The plan of two steps, each of all eight pairs."""
     host = PluginHost(entry_points=[])
     host.register(dpoframe_text, "text")
     host.register(Same(), "same")
@@ -50,7 +48,7 @@ def plan(folder: Path, reference: str = "copy", **modality: Any) -> Plan:
         "modality": {"name": "text", "model": str(folder), "chat": "never", **modality},
         "data": "same",
         "reference": reference,
-        "trainer": {"max_steps": 2, "batch_size": 4, "accelerator": "cpu", "devices": 1},
+        "trainer": {"max_steps": 2, "batch_size": 8, "accelerator": "cpu", "devices": 1},
     }
     return make_plan(load_recipe(recipe, host=host), MACHINE, host)
 
@@ -84,7 +82,7 @@ def test_plan_needs_no_weights(weightless: Path) -> None:
 
 
 def operations_by_hand(folder: Path) -> tuple[float, float, float]:
-    """Of a forward of four pairs: F = 2 N T + attention + 2 V D H, its three parts.
+    """Of a forward of all eight pairs: F = 2 N T + attention + 2 V D H, its three parts.
 
     N are the weights of the layers' products, T the positions of the flat rows, H the response tokens. A segment of q queries and
     k keys takes 4 q k D: its scores and its mixture.
@@ -95,8 +93,8 @@ def operations_by_hand(folder: Path) -> tuple[float, float, float]:
     weights = layers * (2 * width * width + 2 * width * shared + 3 * width * inner)
     encode = TextModality(model=str(folder), chat="never").measure
     layer = mixing = head = 0.0
-    for number in range(4):
-        text = f"{PROMPT} {LETTERS[number]}"
+    for number in range(8):
+        text = f"{PROMPT} {chr(97 + number)}"
         one, other = (encode(Example(text, answer, 0, "x")) for answer in (CHOSEN, REJECTED))
         prompt, first, second = one.prompt, one.response - 1, other.response - 1  # the last token is no input
         mixing += 4 * width * layers * ((prompt + first) ** 2 + second * (prompt + second))
@@ -108,7 +106,8 @@ def operations_by_hand(folder: Path) -> tuple[float, float, float]:
 def test_operations_equal_the_formula(weightless: Path) -> None:
     """A forward is 2 N T + attention + 2 V D H. A step of full training adds two forwards to it, and one of the reference.
 
-    The backward of attention forms the scores anew: five products for the two of its forward. `last_layer_skip` is off, since it leaves work out. Prompts differ by a letter and have the same number of tokens.
+    The backward of attention forms the scores anew: five products for the two of its forward. `last_layer_skip` is off, since
+    it leaves work out.
     """
     layer, mixing, head = operations_by_hand(weightless)
     made = plan(weightless, last_layer_skip=False)
