@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from dpoframe import losses, metrics
     from dpoframe.builtin.judge import AnyJudge
     from dpoframe.cli.output import emit, say
+    from dpoframe.data.media import is_inside
     from dpoframe.data.raw import read_rows
     from dpoframe.data.rows import RawRow
 
@@ -96,6 +97,7 @@ __all__ = [
     "emit",
     "generator",
     "hookimpl",
+    "is_inside",
     "losses",
     "metrics",
     "read_rows",
@@ -109,6 +111,7 @@ _LAZY = {
     "AnyJudge": "builtin.judge",
     "RawRow": "data.rows",
     "read_rows": "data.raw",
+    "is_inside": "data.media",
     "emit": "cli.output",
     "say": "cli.output",
 }

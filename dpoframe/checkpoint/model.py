@@ -20,12 +20,14 @@ from dpoframe.checkpoint.durable import reason
 from dpoframe.config.secrets import MASK, masked
 from dpoframe.errors import CheckpointError, ConfigError, Fault, MachineError, PluginError, suggestion
 from dpoframe.modality import Modality
-from dpoframe.plugins import PluginHost, host
+from dpoframe.plugins import PluginHost, host, named_by
 
 if TYPE_CHECKING:
     from torch import nn
 
 RECORD = "dpoframe.json"
+CONSENT = "trust_remote_code"
+"""A modality's field that lets code which a model brings run."""
 LIBRARIES = ("dpoframe", "torch", "lightning", "transformers", "peft", "diffusers", "safetensors")
 
 
@@ -61,7 +63,7 @@ def export(
             "versions": versions(),
         }
         (aside / RECORD).write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
-        (aside / "README.md").write_text(card, encoding="utf-8")
+        (aside / "README.md").write_text(masked(card), encoding="utf-8")
         if folder.exists():
             folder.rename(old)
         try:
@@ -117,6 +119,9 @@ def kind_of(source: Path, plugins: PluginHost) -> type[Modality]:
 def modality_of(folder: Path, changes: Mapping[str, Any] | None = None) -> Modality:
     """The modality that an exported folder records; no weights are read.
 
+    What the record says comes from whoever wrote it: a Python file that it names is run only where this process runs it already
+    or `DPOFRAME_TRUST_FILES` names its folder, and `trust_remote_code` must be among the changes to hold.
+
     Args:
         folder: The exported folder.
         changes: Fields of the modality to set to other values.
@@ -127,11 +132,12 @@ def modality_of(folder: Path, changes: Mapping[str, Any] | None = None) -> Modal
     """
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        kind = host().get("modality", record["modality"])
-        # A secret: its default, or the environment's.
-        fields = {key: value for key, value in record["fields"].items() if value != MASK}
+        with named_by(str(folder / RECORD)):
+            kind = host().get("modality", record["modality"])
+        # A secret: its default, or the environment's. Consent: whoever opens the folder gives it, not whoever wrote it.
+        fields = {key: value for key, value in record["fields"].items() if value != MASK and key != CONSENT}
         restored: Modality = TypeAdapter(kind).validate_python(fields)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError, RecursionError) as error:
         raise CheckpointError(f"{folder / RECORD} cannot be read, so the model cannot be opened: {error}") from error
     made = made_of(kind, {**fields, **changes}) if changes else restored
     made.settle(folder)

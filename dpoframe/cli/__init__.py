@@ -108,7 +108,7 @@ def add_plugin_verbs(app: typer.Typer, core: frozenset[str]) -> None:
         try:
             found.relay([plugin.name]).dpoframe_commands(cli=added)
             names = _names(added)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             output.say(
                 f"warning: the plugin {plugin.name!r} could not add its verbs: {type(error).__name__}: {error}", style="yellow"
             )

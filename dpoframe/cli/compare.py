@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from dpoframe.cli import output
+from dpoframe.config.secrets import scrubbed
 from dpoframe.errors import ConfigError, DpoframeError
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def _write_failure(junit: Path | None, markdown: Path | None, gate: Path | None,
     from dpoframe.harness.gates.junit import junit_of_failure
     from dpoframe.harness.gates.markdown import markdown_of_failure
 
+    message = scrubbed(message)
     # What cannot be written now is not worth a second error.
     with contextlib.suppress(DpoframeError, OSError):
         if junit is not None:

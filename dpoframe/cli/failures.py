@@ -15,10 +15,11 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dpoframe.cli import output
 from dpoframe.cli.termination import Terminated
+from dpoframe.config.secrets import scrubbed
 from dpoframe.errors import ConfigError, DpoframeError, Fault
 
 _SIGNALLED = 128
@@ -68,7 +69,7 @@ def report(error: BaseException, words: Sequence[str]) -> int:
 
 
 def _tell(error: BaseException, words: Sequence[str]) -> int:
-    failure = describe(error, words)
+    failure = without_secrets(describe(error, words))
     opened = output.current()
     if opened.debug:
         output.say("".join(traceback.format_exception(error)))
@@ -76,6 +77,12 @@ def _tell(error: BaseException, words: Sequence[str]) -> int:
     if opened.json and not opened.emitted:
         output.emit({"error": failure}, "")
     return failure.exit_code
+
+
+def without_secrets(failure: Failure) -> Failure:
+    """`failure` for logs and files: an error's text may hold what it was given."""
+    faults = tuple(Fault(scrubbed(one.where), scrubbed(one.message), scrubbed(one.fix)) for one in failure.faults)
+    return replace(failure, message=scrubbed(failure.message), faults=faults)
 
 
 def describe(error: BaseException, words: Sequence[str] = ()) -> Failure:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TextIO
 
+from dpoframe.config.secrets import scrubbed
 from dpoframe.errors import MachineError
 
 if TYPE_CHECKING:
@@ -98,8 +99,10 @@ def _stdout_aside() -> Iterator[TextIO]:
 def plain_warnings(debug: bool) -> Iterator[None]:
     """Context in which a warning is a line of its own, without the place in the code that gave it, which `debug` keeps."""
     with warnings.catch_warnings():
-        if not debug:
-            warnings.showwarning = lambda message, *rest: say(f"warning: {message}")
+        # As a warning is written, but without secrets and with control characters escaped.
+        warnings.showwarning = lambda message, *rest: say(
+            warnings.formatwarning(message, *rest[:3]).rstrip("\n") if debug else f"warning: {message}"
+        )
         yield
 
 
@@ -147,14 +150,14 @@ def _hung_up(stream: TextIO, error: OSError) -> bool:
 
 
 def say(text: RenderableType, style: str = "") -> None:
-    """Tells a person something on stderr: progress, a warning, a hint. Square brackets in `text` are no markup.
+    """Tells a person something on stderr: progress, a warning, a hint. Square brackets in `text` are no markup; secrets are masked.
 
     What stderr does not take, a log on a full disk for example, is lost: no command fails for that.
     """
     out = console(sys.stderr)
     with contextlib.suppress(OSError):
         if isinstance(text, str):
-            out.print(escaped(text), style=style or None, markup=False, highlight=False, soft_wrap=True)
+            out.print(escaped(scrubbed(text)), style=style or None, markup=False, highlight=False, soft_wrap=True)
         else:
             out.print(text, style=style or None)
 

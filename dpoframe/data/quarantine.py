@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from dpoframe.config.secrets import scrubbed
 from dpoframe.data.files import written
 from dpoframe.types import RefusedRow
 
@@ -17,5 +18,5 @@ def write_quarantine(rows: Iterable[RefusedRow], path: Path) -> None:
 
 
 def quarantine_line(row: RefusedRow) -> str:
-    """One line of a quarantine file; ASCII, so that what is not UTF-8 can be told as well."""
-    return json.dumps({"source": row.source, "row": row.row, "code": row.code, "reason": row.reason}) + "\n"
+    """One line of a quarantine file; ASCII, so that what is not UTF-8 can be told as well. Secrets are masked."""
+    return json.dumps({"source": scrubbed(row.source), "row": row.row, "code": row.code, "reason": scrubbed(row.reason)}) + "\n"

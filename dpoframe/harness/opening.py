@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from dpoframe.checkpoint.model import RECORD, kind_of, made_of, modality_of, model_folder
-from dpoframe.config.document import scalar_or_tree
+from dpoframe.config.document import read_file, scalar_or_tree
 from dpoframe.errors import CheckpointError, ConfigError, DataError, DpoframeError, Fault, MissingExtraError, UnknownNameError
 from dpoframe.harness.subject import Subject
 from dpoframe.harness.suites.suite import Suite
@@ -167,10 +165,9 @@ def _exported(place: Path, folder: Path, modality: Modality) -> Opening:
 
 def _recipe(file: Path) -> Mapping[str, Any]:
     try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return read_file(file).data
+    except (OSError, ConfigError):
         return {}
-    return found if isinstance(found, Mapping) else {}
 
 
 def _require_folder(model: str, place: Path) -> None:

@@ -6,9 +6,10 @@ rules is kept with its error and never stops the host. Names are looked up with 
 
 from __future__ import annotations
 
+from dpoframe.plugins.files import named_by
 from dpoframe.plugins.host import PluginHost, host, using
 from dpoframe.plugins.kinds import KINDS
 from dpoframe.plugins.loading import Plugin
 from dpoframe.plugins.relay import Relay
 
-__all__ = ["KINDS", "Plugin", "PluginHost", "Relay", "host", "using"]
+__all__ = ["KINDS", "Plugin", "PluginHost", "Relay", "host", "named_by", "using"]

@@ -6,12 +6,15 @@ such a class pickles, and a process that was started afresh (a data-loading work
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.abc
 import importlib.util
+import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +23,11 @@ from typing import Any
 from dpoframe.errors import PluginError
 
 FILE_TARGET = re.compile(r"(?P<path>.+\.py)(?::(?P<name>[A-Za-z_]\w*))?")
+
+TRUST = "DPOFRAME_TRUST_FILES"
+"""The environment variable with folders whose Python files may be run where only a model or an evaluation names them."""
+
+_stranger: ContextVar[str] = ContextVar("stranger", default="")
 
 # With a search path, even an empty one, Python asks the finders below for modules inside this one.
 __path__: list[str] = []
@@ -59,8 +67,30 @@ def module_name(path: Path) -> str:
     return f"{__name__}.{readable}_0x{str(path).encode().hex()}"
 
 
+@contextlib.contextmanager
+def named_by(stranger: str) -> Iterator[None]:
+    """Context in which Python files are named by what may come from anyone, such as the record in a model's folder.
+
+    A file that this process runs already is used, and so is one below a folder that `DPOFRAME_TRUST_FILES` names; any other
+    is refused. A recipe or suite that a person gives is no stranger.
+
+    Args:
+        stranger: What names the files, for the message.
+    """
+    mark = _stranger.set(stranger)
+    try:
+        yield
+    finally:
+        _stranger.reset(mark)
+
+
 def load_file(path: Path) -> ModuleType:
-    """The module made from a file, imported once a process; PluginError where the file is missing or fails."""
+    """The module made from a file, imported once a process; PluginError where the file is missing, fails, or may not be run."""
+    if (stranger := _stranger.get()) and module_name(path) not in sys.modules and not _trusted(path):
+        raise PluginError(
+            f"{stranger} names the Python file {path}, and code that a model or an evaluation names is not run unasked. "
+            f"Read the file; to run it, set {TRUST}={path.parent}"
+        )
     if not path.is_file():
         raise PluginError(f"There is no file {path}.")
     try:
@@ -69,6 +99,11 @@ def load_file(path: Path) -> ModuleType:
         raise
     except BaseException as error:
         raise PluginError(f"{path} could not be imported: {describe(error, str(path))}") from error
+
+
+def _trusted(path: Path) -> bool:
+    folders = (Path(one).expanduser() for one in os.environ.get(TRUST, "").split(os.pathsep) if one.strip())
+    return any(folder.is_absolute() and path.is_relative_to(folder.resolve()) for folder in folders)
 
 
 def describe(error: BaseException, file: str = "") -> str:

@@ -32,7 +32,8 @@ class Relay:
         """Yields `(plugin's name, what it returned)` for each plugin that implements a hook, one call at a time.
 
         Raises:
-            PluginError: a hook raised something that is no DpoframeError and no lack of memory; the message names the plugin.
+            PluginError: a hook raised something that is no DpoframeError and no lack of memory, or would end the program; the
+                message names the plugin.
         """
         caller = getattr(self._manager.hook, hook)
         known = {implementation.plugin_name for implementation in caller.get_hookimpls()}
@@ -44,7 +45,7 @@ class Relay:
                 result = self._manager.subset_hook_caller(hook, others)(**arguments)
             except DpoframeError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 if lacks_memory(error):
                     raise
                 message = f"The hook {hook} of the plugin {plugin.name!r} ({plugin.origin}) raised {describe(error)}"
@@ -53,6 +54,6 @@ class Relay:
             yield from ((plugin.name, value) for value in ([result] if first else result))
 
 
-def lacks_memory(error: Exception) -> bool:
+def lacks_memory(error: BaseException) -> bool:
     """Whether it is the machine's memory that did not suffice, which is no fault of a hook."""
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)

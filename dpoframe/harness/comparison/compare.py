@@ -14,6 +14,7 @@ from dpoframe.harness.comparison.comparable import MANIFEST_KEYS, left_out, rema
 from dpoframe.harness.comparison.difference import Difference, Verdict, aggregate_differences, corrected, mean_difference, value
 from dpoframe.harness.comparison.verdicts import verdicts_of
 from dpoframe.harness.storage.folder import EvalFolder, Row, Score
+from dpoframe.plugins import named_by
 
 __all__ = ["Comparison", "Difference", "SideBySide", "Verdict", "compare"]
 
@@ -176,7 +177,8 @@ def _loaded(source: str, notes: list[str]) -> Sequence[Evaluator]:
     from dpoframe.harness.suites.loading import load_suite
 
     try:
-        return load_suite(source).evaluators
+        with named_by("The evaluation's suite"):
+            return load_suite(source).evaluators
     except (DpoframeError, OSError) as error:
         notes.append(f"The suite {source} could not be loaded: {str(error).splitlines()[0]}")
         return ()

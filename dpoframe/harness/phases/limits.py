@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, TypeAlias
 
+from dpoframe.config.secrets import scrubbed
 from dpoframe.errors import PluginError, UnscoredError
 from dpoframe.evaluator import Evaluator, EvaluatorSpec, Scale
 from dpoframe.harness.storage.folder import NOT_APPLICABLE, Row, Score
@@ -239,12 +240,12 @@ def kind(value: Any) -> str:
 
 
 def stable(error: BaseException) -> str:
-    """The message of an error, the same in every process: without addresses of objects."""
+    """The message of an error, the same in every process: without addresses of objects, and without secrets."""
     try:
         text = str(error)
     except Exception:
         return ""
-    return _ADDRESS.sub("0x...", text)[:_LONGEST_REASON]
+    return _ADDRESS.sub("0x...", scrubbed(text))[:_LONGEST_REASON]
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dpoframe import MachineError, Media, RawRow
+from dpoframe import MachineError, Media, RawRow, is_inside
 from dpoframe_diffusion.framing import same_shape
 from dpoframe_diffusion.images import Header, PictureError, check, header, opened_mask
 from dpoframe_diffusion.readers.rows import Paths, RowFault
@@ -92,7 +92,6 @@ class Pictures:
         places, bounds = self._places(row)
         if not places:
             raise RowFault("media-outside", f"{what} is the path {value!r}; give `root`, the folder that such paths start from.")
-        # By name alone: links in the folder are the work of its owner, and the hub's own cache is made of them.
         paths = [Path(os.path.normpath(place / value)) for place in places]
         inside = [path for path in paths if path.is_relative_to(bounds)]
         if not inside:
@@ -100,7 +99,14 @@ class Pictures:
                 "media-outside",
                 f"{what} is the path {value!r}, which leaves the folder {bounds}. Give `root`, a folder that holds all pictures.",
             )
-        return next((path for path in inside if path.is_file()), inside[0])
+        found = next((path for path in inside if path.is_file()), inside[0])
+        if not is_inside(found, bounds):
+            raise RowFault(
+                "media-outside",
+                f"{what} is the path {value!r}, a link that leaves the folder {bounds}. If it is meant, name where it leads: "
+                "DPOFRAME_MEDIA_ROOTS=FOLDER.",
+            )
+        return found
 
     def _places(self, row: RawRow) -> tuple[list[Path], Path]:
         """Folders that a row's paths start from, and the folder that they must not leave."""
