@@ -13,6 +13,7 @@ import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback
 from torch import nn
+from torch.multiprocessing.spawn import ProcessException
 
 import dpoframe
 from dpoframe.checkpoint import DurableCheckpointIO, export
@@ -37,7 +38,7 @@ from dpoframe.train.evaluating import Evaluating
 from dpoframe.train.feeding import data_module
 from dpoframe.train.folder import RunFolder
 from dpoframe.train.hooks import RunHooks
-from dpoframe.train.interruption import InterruptedRunError, Interruption
+from dpoframe.train.interruption import InterruptedRunError, Interruption, passed_on
 from dpoframe.train.lightning_trainer import make_trainer, quiet
 from dpoframe.train.module import AlignmentModule
 from dpoframe.train.preparing import prepare
@@ -182,16 +183,24 @@ class Run:
             self.folder.create(self.recipe, self.info.environment)
         checkpoint = self.checkpoint() if resume else None
         try:
-            with quiet():
+            with quiet(), passed_on(trainer):
                 trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except InterruptedRunError as stopped:
-            self.written()
-            return FitResult(self.folder.path, stopped.step, self.final(), "interrupted", stopped.exit_code)
+            return self.interrupted(stopped)
+        except ProcessException as error:  # from a rank that this process forked or spawned
+            if (told := InterruptedRunError.told_in(str(error))) is None:
+                raise
+            return self.interrupted(told)
         except SystemExit as error:
             if isinstance(error.__context__, KeyboardInterrupt):  # how Lightning ends after one
                 raise error.__context__ from error
             raise
         return FitResult(self.folder.path, trainer.global_step, self.final())
+
+    def interrupted(self, stopped: InterruptedRunError) -> FitResult:
+        """The result of a run that a signal ended after a step."""
+        self.written()
+        return FitResult(self.folder.path, stopped.step, self.final(), "interrupted", stopped.exit_code)
 
     @property
     def steps(self) -> int:

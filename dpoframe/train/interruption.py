@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import os
+import re
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -23,6 +27,42 @@ class InterruptedRunError(Exception):
     def __init__(self, number: int, step: int) -> None:
         self.exit_code, self.step = 128 + number, step
         super().__init__(f"interrupted by {signal.Signals(number).name} after step {step}")
+
+    @classmethod
+    def told_in(cls, text: str) -> InterruptedRunError | None:
+        """The interruption that the traceback of a rank in another process tells of; None where it tells of something else."""
+        found = re.search(rf"{cls.__name__}: interrupted by (SIG\w+) after step (\d+)", text)
+        return cls(signal.Signals[found[1]], int(found[2])) if found else None
+
+
+@contextlib.contextmanager
+def passed_on(trainer: lightning.Trainer) -> Iterator[None]:
+    """Context in which a signal goes to the ranks that this process forks or spawns, which save and end; it waits for them.
+
+    Under every other strategy this process is a rank itself, and nothing is changed.
+    """
+    launcher = getattr(trainer.strategy, "launcher", None)
+    if not hasattr(launcher, "procs") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        ranks = [rank.pid for rank in multiprocessing.active_children() if rank.pid is not None]
+        if not ranks:  # also in a rank itself, before it trains
+            signal.signal(number, before[number])
+            signal.raise_signal(number)
+        for rank in ranks:
+            with contextlib.suppress(OSError):
+                os.kill(rank, number)
+
+    before = {number: signal.getsignal(number) for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, pass_on)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Interruption(Callback):

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -228,3 +229,31 @@ def test_checkpoints_in_the_background_are_the_same(host: Any, run: Any, look: A
     assert all(torch.equal(value, look.weights(whole)[name]) for name, value in look.weights(resumed).items())
     names = [sorted(file.name for file in (tmp_path / name / "checkpoints").iterdir()) for name in ("whole", "broken")]
     assert names[0] == names[1]
+
+
+class RankInterrupter(Callback):
+    """Sends SIGTERM, in the third step, to one rank or to the process that forked both."""
+
+    def __init__(self, whom: str) -> None:
+        self.whom = whom
+
+    def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
+        """Sends it."""
+        if trainer.global_step == 2 and trainer.global_rank == (self.whom == "second"):
+            os.kill(os.getppid() if self.whom == "launcher" else os.getpid(), signal.SIGTERM)
+            time.sleep(0.5 * (self.whom == "launcher"))  # until it was passed on
+
+
+@pytest.mark.parametrize("whom", ["first", "second", "launcher"])
+def test_forked_ranks_end_as_one(whom: str, host: Any, run: Any, look: Any) -> None:
+    """SIGTERM to either rank, or to the process that forked them: both end after the same step, with 143, and go on exactly."""
+    changes = ("trainer.max_steps=6", "trainer.devices=2", "trainer.strategy=ddp_fork")
+    whole = run("whole", *changes)
+    plugin = InterruptingPlugin()
+    plugin.callback = [RankInterrupter(whom)]
+    host.register(plugin, "interrupting")
+    broken = run("broken", *changes, "plugins=[toy, parts, interrupting]")
+    assert (broken.status, broken.exit_code, broken.steps) == ("interrupted", 143, 3)
+    resumed = run("broken", *changes, "plugins=[toy, parts, interrupting]", resume=True)
+    assert look.rows(resumed) == look.rows(whole)
+    assert all(torch.equal(value, look.weights(whole)[name]) for name, value in look.weights(resumed).items())
