@@ -58,6 +58,7 @@ class Frozen:
                 subfolder="vae",
                 torch_dtype=_type(vae_dtype(self.location, self.dtype)),
                 variant=self.location.variant,
+                use_safetensors=True,
             )
         return made.requires_grad_(False).eval().to(self.device)
 
@@ -149,7 +150,9 @@ def pipeline(location: Location, dtype: DtypeName, **parts: Any) -> Any:
     # diffusers asks for every part by name, also for those that the pipeline was saved without (T5 in Stable Diffusion 3).
     absent = {name: None for name, entry in location.index.items() if isinstance(entry, list) and entry[0] is None}
     with location.explained("rest"):
-        made = kind.from_pretrained(location.folder, torch_dtype=_type(dtype), variant=location.variant, **absent | parts)
+        made = kind.from_pretrained(
+            location.folder, torch_dtype=_type(dtype), variant=location.variant, use_safetensors=True, **absent | parts
+        )
     made.set_progress_bar_config(disable=True)
     return made
 

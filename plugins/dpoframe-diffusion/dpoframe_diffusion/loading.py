@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 DtypeName: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
 INDEX = "model_index.json"
+PICKLED = (
+    " Weights are read from .safetensors alone: a .bin is a pickle, which can run code when it is read. The hub converts on "
+    "request, and `save_pretrained` of diffusers writes safetensors where you trust the files."
+)
 _WEIGHTS = re.compile(r"diffusion_pytorch_model(\.(?P<variant>\w+))?(-\d+-of-\d+)?\.(safetensors|bin)")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
@@ -70,8 +74,17 @@ class Location:
 
     @cached_property
     def index(self) -> Mapping[str, Any]:
-        """What model_index.json holds: the pipeline's class and the library and class of each part."""
-        return _json(self.folder / INDEX)
+        """What model_index.json holds: the pipeline's class and the library and class of each part.
+
+        ConfigError where a part's class is code of the pipeline's own, or of a library that pipelines are not made of.
+        """
+        found = _json(self.folder / INDEX)
+        if foreign := list(_foreign(found, self.folder)):
+            raise ConfigError(
+                f"The pipeline {self.model} brings code of its own, or wants a library imported: {', '.join(foreign)}. No code of "
+                "a pipeline is run here. Use one whose parts are classes of diffusers and transformers."
+            )
+        return found
 
     @cached_property
     def family(self) -> Family:
@@ -134,7 +147,12 @@ class Location:
         name = kind.__name__
         with self.explained(part):
             model, told = kind.from_pretrained(
-                self.folder, subfolder=part, torch_dtype=getattr(torch, dtype), variant=self.variant, output_loading_info=True
+                self.folder,
+                subfolder=part,
+                torch_dtype=getattr(torch, dtype),
+                variant=self.variant,
+                use_safetensors=True,
+                output_loading_info=True,
             )
         if missing := sorted(told["missing_keys"]):
             raise CheckpointError(
@@ -169,13 +187,14 @@ class Location:
             raise MachineError(f"There is not enough memory to load the {part} of {self.model}.") from error
         except Exception as error:  # the libraries raise nearly every type on a broken file
             said = str(error).strip().splitlines() or [type(error).__name__]
-            raise CheckpointError(f"The {part} of the pipeline {self.model} cannot be loaded: {said[0]}") from error
+            hint = PICKLED if "safetensors" in str(error) and list(self.folder.glob("*/*.bin")) else ""
+            raise CheckpointError(f"The {part} of the pipeline {self.model} cannot be loaded: {said[0]}{hint}") from error
 
     def _downloaded(self) -> Path:
         """The folder that the hub's client keeps; only the files that the pipeline needs."""
         from diffusers import DiffusionPipeline
 
-        wanted = {"revision": self.revision, "variant": self.variant}
+        wanted = {"revision": self.revision, "variant": self.variant, "use_safetensors": True}
         with quiet():
             try:
                 return Path(DiffusionPipeline.download(self.model, local_files_only=True, **wanted))
@@ -232,6 +251,27 @@ def hub_reachable() -> bool:
     except OSError:
         return False
     return True
+
+
+def _foreign(index: Mapping[str, Any], folder: Path) -> Iterator[str]:
+    """Parts of a pipeline that diffusers or transformers do not have, as `part: library.Class`."""
+    if not isinstance(index.get("_class_name"), str):
+        yield f"{INDEX}: {index.get('_class_name')!r:.80}"
+    for part, entry in index.items():
+        library = entry[0] if isinstance(entry, list) and entry else None
+        if library is None or part.startswith("_"):
+            continue
+        if not _is_known(str(library)) or (folder / part / f"{library}.py").is_file():
+            yield f"{part}: {'.'.join(map(str, entry))[:80]}"
+
+
+def _is_known(library: str) -> bool:
+    """Whether diffusers loads parts of pipelines from a library; its own modules of pipelines count as such."""
+    if library in ("diffusers", "transformers"):
+        return True
+    with quiet():
+        from diffusers import pipelines
+    return library.isidentifier() and hasattr(pipelines, library)
 
 
 def _checked(folder: Path) -> Path:

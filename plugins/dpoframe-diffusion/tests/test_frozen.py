@@ -256,3 +256,30 @@ def test_workers_encode_on_the_cpu(monkeypatch):
     assert encoding_device("cpu") == torch.device("cpu")
     monkeypatch.setattr(torch.utils.data, "get_worker_info", lambda: "a worker")
     assert encoding_device() == torch.device("cpu")
+
+
+def test_pickles_are_not_read(copied):
+    """A part whose weights are a pickle alone is refused, with what to do; the pickle is not opened."""
+    for part in ("vae", "unet"):
+        (copied / part / "diffusion_pytorch_model.safetensors").unlink()
+        (copied / part / "diffusion_pytorch_model.bin").write_bytes(b"cbuiltins\nexit\n(tR.")
+    with pytest.raises(CheckpointError, match=r"vae .*\.safetensors alone"):
+        Frozen(Location(str(copied))).vae  # noqa: B018 - the access is what is tested
+    with pytest.raises(CheckpointError, match=r"unet .*\.safetensors alone"):
+        Location(str(copied)).denoiser()
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        (["evil", "Evil"], r"text_encoder: evil\.Evil"),
+        (["os.path", "join"], r"text_encoder: os\.path\.join"),
+        (None, "_class_name|evil"),
+    ],
+)
+def test_a_pipelines_own_code_is_refused(entry, told, copied):
+    """A part that names a module beside it or a library of its own, or a pipeline class out of a file, is refused unread."""
+    (copied / "text_encoder" / "evil.py").write_text("raise SystemExit('ran')\n")
+    edit(copied / "model_index.json", **({"text_encoder": entry} if entry else {"_class_name": ["evil", "Evil"]}))
+    with pytest.raises(ConfigError, match=rf"brings code of its own.*({told}).*No code of a pipeline is run"):
+        Location(str(copied)).index  # noqa: B018 - the access is what is tested

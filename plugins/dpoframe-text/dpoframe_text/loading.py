@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from dpoframe import CheckpointError, ConfigError, MachineError, MissingExtraError
+from dpoframe_text.own_code import PICKLED, require_no_pickle, told_of_code
 from dpoframe_text.quiet import quiet
 from dpoframe_text.source import Source, hub_reachable, locate
 
@@ -96,9 +97,10 @@ class Loader:
         if in_4bit:
             options["quantization_config"] = four_bit()
         base = self.base
+        require_no_pickle(base.source, "model")
         with base._explained():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                base.source.where, output_loading_info=True, **options, **base._options
+                base.source.where, output_loading_info=True, use_safetensors=True, **options, **base._options
             )
         model, told = loaded
         if missing := sorted(told["missing_keys"]):
@@ -131,9 +133,14 @@ class Loader:
 
     def with_adapter(self, model: PreTrainedModel) -> Any:
         """The weights with this source's adapter on them (a `PeftModel`), not trainable."""
+        from huggingface_hub import hf_hub_download
         from peft import PeftModel
 
+        require_no_pickle(self.source, "adapter_model")
         with self._explained():
+            if self.source.kind == "hub":  # peft would take a pickle where there is no other file
+                name, here = "adapter_model.safetensors", not self._online
+                hf_hub_download(self.source.where, name, revision=self.revision, local_files_only=here)
             return PeftModel.from_pretrained(model, self.source.where, revision=self.revision)
 
     def _adapter_config(self) -> Any:
@@ -148,6 +155,8 @@ class Loader:
 
     @property
     def _options(self) -> dict[str, Any]:
+        if self.trust_remote_code:
+            told_of_code(self.source, self.revision, self._online)
         given: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
         if self.source.kind == "hub":
             given |= {"revision": self.revision, "local_files_only": not self._online}
@@ -169,12 +178,15 @@ class Loader:
     def _explanation(self, error: Exception) -> CheckpointError | MachineError:
         said = _first_sentence(str(error))
         if "trust_remote_code" in str(error):
-            return CheckpointError(f"{self.source} brings code of its own. Read it, then set trust_remote_code: true to run it.")
+            fix = "Read it, then set trust_remote_code: true to run it (on the command line --set modality.trust_remote_code=true)."
+            return CheckpointError(f"{self.source} brings code of its own. {fix}")
         if self.source.kind == "hub" and not self._online:
             return MachineError(
                 f"{self.source} is not on this machine, and the hub cannot be reached. Connect to the network, or give a local "
                 "folder or a .gguf file."
             )
+        if ".safetensors" in said and self.source.kind == "hub":
+            return CheckpointError(f"{self.source} seems to hold its weights as pickles alone ({said}), {PICKLED}")
         # transformers tells of a file that may not be read as of one that is not there.
         if self.source.kind == "folder" and (closed := _unreadable(Path(self.source.where))):
             return MachineError(f"{closed} may not be read by this user. Change its permissions, or copy {self.source}.")

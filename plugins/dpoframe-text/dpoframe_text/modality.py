@@ -54,7 +54,7 @@ class TextModality(Modality):
         lora: Train low-rank adapters; None trains all weights.
         load_in_4bit: Keep the frozen weights in 4 bits (bitsandbytes, CUDA); needs `lora`.
         gradient_checkpointing: Recompute activations in the backward: less memory, a third more time.
-        trust_remote_code: Run code that the model brings.
+        trust_remote_code: Run code that the model brings; a warning names where it comes from. Without it such a model is refused.
         merge_on_save: Write the whole model with the adapters added in, in place of an adapter folder.
         chat: `auto`: messages use the chat template, strings are plain text; `always`: a string is one user turn;
             `never`: messages become lines of `role: content`.

@@ -10,7 +10,7 @@ import time
 
 import pytest
 import torch
-from dpoframe_text import gguf, source
+from dpoframe_text import gguf, own_code, source
 from dpoframe_text.loading import Loader
 from dpoframe_text.source import Source, locate
 
@@ -201,3 +201,55 @@ def test_the_embedded_model(tmp_path, monkeypatch):
     with torch.no_grad():
         assert torch.equal(copy(ids).logits, original(ids).logits)
         assert Loader(str(folder)).tokenizer().decode(copy(ids).logits[0, -1].argmax()) == " Paris"
+
+
+CODE = """
+from transformers import LlamaConfig, LlamaForCausalLM
+class Config(LlamaConfig):
+    model_type = "own"
+class Model(LlamaForCausalLM):
+    config_class = Config
+"""
+
+
+def test_code_that_was_allowed_is_named(tiny, tmp_path):
+    """With consent the code runs, and a warning names the folder and the file; it comes once a process."""
+    folder = tmp_path / "coded"
+    shutil.copytree(tiny, folder)
+    (folder / "own.py").write_text(CODE)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.warns(RuntimeWarning, match=r"runs now: own\.py of .*coded\.$"):
+        model = Loader(str(folder), trust_remote_code=True).weights()
+    assert type(model).__name__ == "Model"
+    Loader(str(folder), trust_remote_code=True).config()
+
+
+def test_the_origin_of_code_is_told_by_repository_and_revision():
+    """Code of a model on the hub is named with its revision, or that none is fixed; another repository's by its own name."""
+    hub = source.Source("hub", "some/model")
+    fixed = own_code._warning("some/model", ["m.py"], hub, "abc123")
+    assert (
+        fixed
+        == "trust_remote_code: the code that the hub's model some/model brings runs now: m.py of some/model at revision abc123."
+    )
+    assert "newest revision" in own_code._warning("some/model", ["m.py"], hub, None)
+    assert "m.py of other/code at its newest revision" in own_code._warning("other/code", ["m.py"], hub, "abc123")
+    assert list(own_code._named({"auto_map": {"A": "other/code--m.C", "B": ["t.Slow", None]}})) == [("other/code", "m"), ("", "t")]
+
+
+def test_pickles_are_not_read(tiny, tmp_path):
+    """Weights that lie there as a pickle alone are refused, whole models' and adapters', and nothing in the pickle is called."""
+    folder = tmp_path / "pickled"
+    shutil.copytree(tiny, folder)
+    (folder / "model.safetensors").unlink()
+    trap = tmp_path / "trap"
+    for name in ("pytorch_model.bin", "adapter_model.bin"):
+        (folder / name).write_bytes(b"cbuiltins\nopen\n(V" + str(trap).encode() + b"\nVw\ntR.")
+    with pytest.raises(CheckpointError, match=r"as pickles \(pytorch_model\.bin\).*safetensors"):
+        Loader(str(folder)).weights()
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": str(tiny)}))
+    with pytest.raises(CheckpointError, match=r"as pickles \(adapter_model\.bin\)"):
+        Loader(str(folder)).with_adapter(Loader(str(tiny)).weights())
+    assert not trap.exists()

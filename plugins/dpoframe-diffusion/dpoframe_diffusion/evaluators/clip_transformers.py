@@ -29,7 +29,7 @@ class TransformersClip(Clip):
         from transformers import CLIPModel
 
         with quiet():
-            model = CLIPModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+            model = CLIPModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True, use_safetensors=True)
         return cls.around(model, beside, where)
 
     @classmethod

@@ -80,5 +80,7 @@ def _loaded(folder: Path, marks: tuple[str, ...], where: str) -> Features:
     from transformers import AutoModel
 
     with quiet():
-        model = AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False)
+        model = AutoModel.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
+        )
     return Features(model.requires_grad_(False).eval().to(where), image_processor(folder))

@@ -104,6 +104,6 @@ def _loaded(folder: Path, marks: tuple[str, ...], where: str) -> Classifier:
 
     with quiet():
         model = AutoModelForImageClassification.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+            folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
         )
     return Classifier(model.requires_grad_(False).eval().to(where), image_processor(folder))

@@ -71,8 +71,11 @@ class Weights:
             return self._file(found)
         if not (found / "config.json").is_file():
             raise MissingWeightsError(f"{found} holds no config.json, so it is no model folder of transformers", self._fetch())
-        if not self.beside and not weight_files(found):
-            raise MissingWeightsError(f"{found} holds neither .safetensors nor .bin, so the weights are missing", self._fetch())
+        files = weight_files(found)
+        if not self.beside and files and files[0].suffix == ".bin":
+            raise MissingWeightsError(f"{found} holds its weights as a pickle, which can run code when it is read", self._fetch())
+        if not self.beside and not files:
+            raise MissingWeightsError(f"{found} holds no .safetensors, so the weights are missing", self._fetch())
         return found
 
     def settings(self) -> dict[str, Any]:
