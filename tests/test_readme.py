@@ -134,7 +134,7 @@ def ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft's own use of transformers
 @pytest.mark.usefixtures("ctrl_c")
 def test_what_readme_says_to_type_works(reader: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """README's data check, config, train and, after Ctrl-C, --resume do what it says, and its model loads with peft."""
+    """README's data check, config, plan, train and, after Ctrl-C, --resume do what it says, and its model loads with peft."""
     from peft import AutoPeftModelForCausalLM
 
     from dpoframe.cli import main
@@ -145,7 +145,7 @@ def test_what_readme_says_to_type_works(reader: Path, capsys: pytest.CaptureFixt
     for words in typed:
         code = main(words)
         said[" ".join(words)] = code, capsys.readouterr().out
-    assert [code for code, _ in said.values()] == [0, 0, 130, 0], said
+    assert [code for code, _ in said.values()] == [0, 0, 0, 130, 0], said
     assert "24 rows = 24 usable" in said["data check pairs.jsonl"][1]
     assert yaml.safe_load(said["config chat.yaml"][1])["trainer"]["max_steps"] == 2
     rows = map(json.loads, (reader / "runs/chat/metrics.jsonl").read_text().splitlines())
