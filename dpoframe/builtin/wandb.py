@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Gt
 
+from dpoframe.config.secrets import masked
 from dpoframe.errors import MissingExtraError
 from dpoframe.reporter import Reporter, ReporterSession, RunInfo
 from dpoframe.types import Media
@@ -26,6 +27,9 @@ from dpoframe.types import Media
 CONNECT_SECONDS = 3.0
 ROWS = 500
 """Rows of a table; W&B's own pages bear no more."""
+
+MOST_PIXELS = 2**25
+"""Pixels of the largest picture that is handed over."""
 
 PICTURED = 100
 """Rows of a table with pictures, each of which is uploaded."""
@@ -70,7 +74,7 @@ class Wandb(Reporter):
             group=self.group or run.name,
             job_type=run.job,
             tags=list(self.tags),
-            config={**run.recipe, "environment": dict(run.environment), "model_artifact": model},
+            config=masked({**run.recipe, "environment": dict(run.environment), "model_artifact": model}),
             dir=os.environ.get("WANDB_DIR") or str(run.folder),
             id=id_of(run, run.job),
             resume="allow",
@@ -184,6 +188,7 @@ def picture(value: Any) -> Any:
 
     with contextlib.suppress(Exception):  # Pillow is missing, the file is gone, or it is no picture
         if value.kind == "image":
+            require_bearable(value)
             return wandb.Image(str(value.path)) if value.data is None else wandb.Image(opened(value.data))
     return named(value)
 
@@ -195,6 +200,15 @@ def opened(data: bytes) -> Any:
     made = Image.open(io.BytesIO(data))
     made.load()
     return made
+
+
+def require_bearable(media: Media) -> None:
+    """ValueError where a picture's header says that it would fill the memory once decoded, which W&B does."""
+    from PIL import Image
+
+    with Image.open(media.path if media.data is None else io.BytesIO(media.data)) as made:
+        if made.width * made.height > MOST_PIXELS:
+            raise ValueError(f"{made.width} x {made.height} pixels are too many to decode")
 
 
 def named(media: Media) -> str:

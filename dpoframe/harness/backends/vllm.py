@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -62,6 +63,9 @@ class Vllm(Backend):
             raise MissingExtraError("backend.kind vllm", "vllm", INSTALL)
         import vllm
 
+        if self.engine.get("trust_remote_code"):
+            told = f"backend.engine.trust_remote_code: code that {subject.name} brings runs in vLLM."
+            warnings.warn(told, RuntimeWarning, stacklevel=2)
         with tempfile.TemporaryDirectory(prefix="dpoframe-vllm-") as place:
             engine = vllm.LLM(model=_written(subject, Path(place)), **self.engine)
             for start in range(0, len(requests), self.batch):

@@ -153,6 +153,9 @@ def _simple_evaluate(suite: LmEvalSuite, subject: Subject) -> Mapping[str, Any]:
     from lm_eval.tasks import TaskManager
 
     keys = suite.task
+    if keys.unsafe_code:
+        told = f"lm_eval.unsafe_code: code that {subject.name} writes runs on this machine, in no sandbox."
+        warnings.warn(told, RuntimeWarning, stacklevel=2)
     try:
         with _apart(), subject._ready():
             manager = TaskManager(include_path=str(keys.include) if keys.include else None)

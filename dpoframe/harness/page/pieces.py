@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dpoframe.harness.page.dimensions import MOST_PIXELS, is_bearable
 from dpoframe.harness.storage.media import Blobs
 from dpoframe.types import Media, as_text
 
@@ -150,8 +151,13 @@ def is_tiny(data: bytes) -> bool:
 
 
 def shrunk(data: bytes) -> bytes | None:
-    """A picture no larger than a page can bear, and always in the same bytes; None for what is none, or is too large as it is."""
+    """A picture no larger than a page can bear, and always in the same bytes; None for what is none, or is too large.
+
+    Too large is also what only becomes so when it is decoded, by a browser or here.
+    """
     known = kind_of(data)
+    if known and not is_bearable(data):
+        return None
     if known and len(data) <= PICTURE:
         return data
     return smaller(data) or (data if known and len(data) <= 10 * PICTURE else None)
@@ -168,6 +174,8 @@ def smaller(data: bytes) -> bytes | None:
             # A small file may hold a picture of gigabytes; Pillow's warning of it is taken for a refusal.
             warnings.simplefilter("error")
             opened = Image.open(io.BytesIO(data))
+            if opened.width * opened.height > MOST_PIXELS:
+                return None
             opened.draft("RGB", (EDGE, EDGE))
             clear = "A" in opened.getbands() or "transparency" in opened.info
             # How a camera was held is noted beside the pixels, and lost with the note.
