@@ -30,11 +30,10 @@ def plan(
     """Says what a run will take: parameters, memory by part, operations, tokens, and time on given hardware."""
     from dpoframe.cli.output import emit
     from dpoframe.config import load_recipe
-    from dpoframe.planning import hardware as find
-    from dpoframe.planning import make_plan
+    from dpoframe.planning import find_hardware, make_plan
 
     resolved = load_recipe(recipe, changes or ())
-    made = make_plan(resolved, find(hardware, utilisation, resolved.trainer.threads))
+    made = make_plan(resolved, find_hardware(hardware, utilisation, resolved.trainer.threads))
     emit(document(made), "\n".join(lines(made)))
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from dpoframe import ConfigError, PreferencePair, hookimpl
 from dpoframe.cli import main
 from dpoframe.config import load_recipe
-from dpoframe.planning import PUBLISHED, Hardware, Plan, hardware, make_plan
+from dpoframe.planning import PUBLISHED, Hardware, Plan, find_hardware, make_plan
 from dpoframe.plugins import PluginHost, using
 from dpoframe.testing import toy
 
@@ -178,11 +178,11 @@ def test_what_cannot_be_gone_through_is_said(planned: Planned) -> None:
 
 def test_hardware_by_name_and_by_numbers() -> None:
     """Names have short forms; numbers may have units; a share of the peak may be given."""
-    assert hardware("H100") == PUBLISHED["h100-sxm"]
-    assert hardware("A100 40GB") == PUBLISHED["a100-40gb"]
-    found = hardware("312T:80G", 0.4)
+    assert find_hardware("H100") == PUBLISHED["h100-sxm"]
+    assert find_hardware("A100 40GB") == PUBLISHED["a100-40gb"]
+    found = find_hardware("312T:80G", 0.4)
     assert (found.float32, found.half, found.memory, found.utilisation) == (312e12, 312e12, 80e9, 0.4)
-    assert hardware("3e12:8e9").memory == 8e9
+    assert find_hardware("3e12:8e9").memory == 8e9
 
 
 @pytest.mark.parametrize(
@@ -199,12 +199,12 @@ def test_hardware_by_name_and_by_numbers() -> None:
 def test_wrong_hardware(given: str, share: float | None, said: str) -> None:
     """What is not known is refused, with what is."""
     with pytest.raises(ConfigError, match=said):
-        hardware(given, share)
+        find_hardware(given, share)
 
 
 def test_this_machine_is_measured() -> None:
     """A speed of the order of what a processor has, and a memory."""
-    found = hardware("", threads=1)
+    found = find_hardware("", threads=1)
     assert found.source == "measured"
     assert 1e8 < found.float32 < 1e16
     assert found.memory > 2**28
