@@ -15,7 +15,7 @@ Grade = Literal["float32", "half"]
 
 HERE = "this machine"
 _TERA, _GIGA, _GIB = 1e12, 1e9, 2**30
-# On a CPU runs of benchmarks/plan.py reached 41 to 46 % of the measured peak; on a GPU nothing was measured.
+# Three runs of benchmarks/plan.py reached 41, 46 and 67 % of a CPU's measured peak; on a GPU nothing was measured.
 _GPU_UTILISATION, _CPU_UTILISATION = 0.35, 0.45
 _NUMBERS = re.compile(r"(?P<peak>[\d.eE+]+)\s*(?P<tera>[tTgG]?)\s*:\s*(?P<memory>[\d.eE+]+)\s*(?P<giga>[gG]?)")
 # On a CPU short enough to be done between two others that share the processor, on a GPU long enough to fill it.
