@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from dpoframe.credentials import is_credential
 from dpoframe.errors import CheckpointError, ConfigError
 from dpoframe.types import Example, Measure, Request, Sample, Scores, content_digest
 
@@ -119,9 +120,10 @@ class Modality(ABC):
     def fingerprint(self) -> dict[str, Any]:
         """What besides weights, texts and seeds decides a score (tokenizer, template, resolution): plain JSON values.
 
-        The default is every field of the dataclass.
+        The default is every field of the dataclass but passwords and tokens: they decide no score, and this is written into files.
         """
-        return dict(json.loads(json.dumps(asdict(self), default=str, sort_keys=True)))
+        fields = {name: value for name, value in asdict(self).items() if not is_credential(name)}
+        return dict(json.loads(json.dumps(fields, default=str, sort_keys=True)))
 
     def for_evaluation(self) -> Modality:
         """This modality as evaluations score with it: without what weighs scores for training alone. Itself by default."""
@@ -170,12 +172,21 @@ class Modality(ABC):
         save_model(model, str(folder / "model.safetensors"))
 
     def load(self, folder: Path) -> nn.Module:
-        """Reads what `save` wrote, in evaluation mode. The default builds the model and fills in its parameters."""
+        """Reads what `save` wrote, in evaluation mode. The default builds the model and fills in its parameters.
+
+        Raises:
+            CheckpointError: the file is missing or damaged, or holds the parameters of another model.
+        """
+        from safetensors import SafetensorError
         from safetensors.torch import load_model
 
         file = folder / "model.safetensors"
         if not file.is_file():
             raise CheckpointError(f"{folder} holds no model.safetensors, which {type(self).__name__}.save writes.")
         model = self.build()
-        load_model(model, str(file))
+        try:
+            load_model(model, str(file))
+        except (SafetensorError, RuntimeError) as error:  # no safetensors; other names or shapes
+            said = " ".join(str(error).split())[:300]
+            raise CheckpointError(f"{file} is not what {type(self).__name__}.save writes for these settings: {said}") from error
         return model.eval()

@@ -206,7 +206,7 @@ def require_bearable(media: Media) -> None:
     """ValueError where a picture's header says that it would fill the memory once decoded, which W&B does."""
     from PIL import Image
 
-    with Image.open(media.path if media.data is None else io.BytesIO(media.data)) as made:
+    with Image.open(str(media.path) if media.data is None else io.BytesIO(media.data)) as made:
         if made.width * made.height > MOST_PIXELS:
             raise ValueError(f"{made.width} x {made.height} pixels are too many to decode")
 

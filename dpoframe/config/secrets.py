@@ -14,12 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from dpoframe.credentials import NAMES, is_credential
+
 MASK = "***"
-_NAMES = (
-    r"password|passwd|passphrase|secret|secrets|credential|credentials|api_?key|access_?key|private_?key|secret_?key"
-    r"|(?:api|auth|access|bearer|hub|hf|wandb|github|refresh)_?token"
-)
-_KEY = re.compile(rf"(.*[_-])?({_NAMES})|token|use_auth_token|authorization|cookie", re.IGNORECASE)
 _VALUE = re.compile(
     r"hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}"
     r"|xox[abprs]-[\w-]{10,}|pypi-[\w-]{40,}|A(?:KIA|SIA)[A-Z0-9]{16}|AIza[\w-]{35}"
@@ -28,12 +25,12 @@ _VALUE = re.compile(
 )
 # Runs are bounded: what is searched may be megabytes that a stranger chose.
 _URL = re.compile(r"(?P<head>[a-z][a-z0-9+.-]{0,20}://)[^/@\s]+@", re.IGNORECASE)
-_QUERY = re.compile(rf"(?P<head>[?&](?:[\w-]{0, 40}[_-])?(?:{_NAMES}|token|key|sig|signature)=)[^&\s#\"']+", re.IGNORECASE)
+_QUERY = re.compile(rf"(?P<head>[?&](?:[\w-]{{0,40}}[_-])?(?:{NAMES}|token|key|sig|signature)=)[^&\s#\"']+", re.IGNORECASE)
 # `api_key='...'`, `"password": "..."` and `--set x.api_key=...`, as they stand in messages; `...` is how messages say "yours".
 _ASSIGNED = re.compile(
-    rf"(?P<head>(?<![A-Za-z0-9])(?:[\w-]{0, 40}[_-])?(?:{_NAMES}|use_auth_token|authorization)[\"']?\s*[=:]\s*)"
+    rf"(?P<head>(?<![A-Za-z0-9])(?:[\w-]{{0,40}}[_-])?(?:{NAMES}|use_auth_token|authorization)[\"']?\s*[=:]\s*)"
     r"(?P<quote>[\"'])(?!\.\.\.|\*\*\*)(?:(?!(?P=quote)).)+(?P=quote)"
-    rf"|(?P<bare>(?<![A-Za-z0-9])(?:[\w-]{0, 40}[_-])?(?:{_NAMES})=)(?!\.\.\.|\*\*\*|[\"'$])[^\s\"',;&)\]}}]+",
+    rf"|(?P<bare>(?<![A-Za-z0-9])(?:[\w-]{{0,40}}[_-])?(?:{NAMES})=)(?!\.\.\.|\*\*\*|[\"'$])[^\s\"',;&)\]}}]+",
     re.IGNORECASE,
 )
 _BEARER = re.compile(r"(?P<head>\b(?:Bearer|Basic)\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
@@ -50,7 +47,7 @@ def is_secret(key: object, value: object) -> bool:
     """Whether a key's name, or a value's form, says password or token."""
     if not isinstance(value, str) or not value:
         return False
-    return _KEY.fullmatch(str(key)) is not None or _VALUE.search(value) is not None
+    return is_credential(str(key)) or _VALUE.search(value) is not None
 
 
 def masked(value: Any, key: object = "") -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from dpoframe.config.secrets import scrubbed
 from dpoframe.data.checks import RowChecks
 from dpoframe.data.digest_set import DigestSet
 from dpoframe.data.findings import Finding, SetStatistics
@@ -139,5 +140,5 @@ class Inspection:
 
 
 def plain(finding: Finding) -> dict[str, Any]:
-    """A finding as plain values."""
-    return {"code": finding.code, "kind": finding.kind, "message": finding.message, "figures": dict(finding.figures)}
+    """A finding as plain values, without secrets."""
+    return {"code": finding.code, "kind": finding.kind, "message": scrubbed(finding.message), "figures": dict(finding.figures)}

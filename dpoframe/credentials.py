@@ -1,0 +1,18 @@
+"""Which names say that what they hold is a password or a token."""
+
+from __future__ import annotations
+
+import re
+
+NAMES = (
+    r"password|passwd|passphrase|secret|secrets|credential|credentials|api_?key|access_?key|private_?key|secret_?key"
+    r"|(?:api|auth|access|bearer|hub|hf|wandb|github|refresh)_?token"
+)
+"""A pattern of such names, without what may stand before them (`wandb_api_key`)."""
+
+_WHOLE = re.compile(rf"(.*[_-])?({NAMES})|token|use_auth_token|authorization|cookie", re.IGNORECASE)
+
+
+def is_credential(name: str) -> bool:
+    """Whether a field or key of that name holds a password or a token."""
+    return _WHOLE.fullmatch(name) is not None
