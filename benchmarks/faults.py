@@ -289,22 +289,21 @@ def sigterms(folder: Path, draw: random.Random, times: int) -> Iterator[Outcome]
 
 def full_disk(folder: Path, draw: random.Random, times: int) -> Iterator[Outcome]:
     """A tmpfs that fills up while the run trains: it ends with 3, the checkpoint before is whole; with room it ends the same."""
+    expected, _ = unbroken(folder, "copy, dropout", {})
     place = folder / "small"
     place.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(place)], check=False, capture_output=True).returncode:
         print("disk: left out, a tmpfs cannot be mounted here", file=sys.stderr)
         return
     try:
-        for number, hog in enumerate((None, "ballast")):
+        for number, left in enumerate((0, 3 << 20)):  # nothing, and less than is asked for before anything is written
             out = place / f"run {number}"
-            known: dict[str, tuple[dict[str, Any], float]] = {}
-            expected, _ = unbroken(folder, "copy, dropout", known)
             process = begin(recipe(), out)
             while not (out / "checkpoints").is_dir() or len(CheckpointFolder(out / "checkpoints").steps()) < 1:
                 time.sleep(0.001)
             with contextlib.suppress(OSError), (place / "ballast").open("wb") as file:
-                for _ in range(100):
-                    file.write(bytes(1 << 16 if hog is None else 1 << 12))
+                while (free := shutil.disk_usage(place).free) > left or not left:
+                    file.write(bytes(max(4096, min(free - left, 1 << 16))))
                     file.flush()
             code = end(process)
             kept = CheckpointFolder(out / "checkpoints").latest() if (out / "checkpoints").is_dir() else None

@@ -183,14 +183,14 @@ class Run:
             self.folder.create(self.recipe, self.info.environment)
         checkpoint = self.checkpoint() if resume else None
         try:
-            with quiet(), passed_on(trainer):
+            with quiet(), passed_on(trainer) as received:
                 trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except InterruptedRunError as stopped:
             return self.interrupted(stopped)
         except ProcessException as error:  # from a rank that this process forked or spawned
             if (told := InterruptedRunError.told_in(str(error))) is None:
                 raise
-            return self.interrupted(told)
+            return self.interrupted(InterruptedRunError(received[0], told.step) if received else told)
         except SystemExit as error:
             if isinstance(error.__context__, KeyboardInterrupt):  # how Lightning ends after one
                 raise error.__context__ from error

@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -19,6 +20,10 @@ from lightning.pytorch.callbacks import Callback
 
 SIGHUP: int | None = getattr(signal, "SIGHUP", None)  # not on Windows
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *([] if SIGHUP is None else [SIGHUP]))
+
+
+ONE_REQUEST = 1.0
+"""Seconds in which different signals are one request."""
 
 
 class InterruptedRunError(Exception):
@@ -36,30 +41,34 @@ class InterruptedRunError(Exception):
 
 
 @contextlib.contextmanager
-def passed_on(trainer: lightning.Trainer) -> Iterator[None]:
+def passed_on(trainer: lightning.Trainer) -> Iterator[list[int]]:
     """Context in which a signal goes to the ranks that this process forks or spawns, which save and end; it waits for them.
 
-    Under every other strategy this process is a rank itself, and nothing is changed.
+    Under every other strategy this process is a rank itself, and nothing is changed. Gives a list that holds the first signal
+    once it came. It is passed on as SIGHUP, of which a rank takes no second one for an order to end at once: a terminal or a
+    scheduler may have sent the signal to the ranks as well.
     """
+    received: list[int] = []
     launcher = getattr(trainer.strategy, "launcher", None)
     if not hasattr(launcher, "procs") or threading.current_thread() is not threading.main_thread():
-        yield
+        yield received
         return
+    before = {number: signal.getsignal(number) for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN}
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         ranks = [rank.pid for rank in multiprocessing.active_children() if rank.pid is not None]
         if not ranks:  # also in a rank itself, before it trains
             signal.signal(number, before[number])
             signal.raise_signal(number)
+        received.append(number)
         for rank in ranks:
             with contextlib.suppress(OSError):
-                os.kill(rank, number)
+                os.kill(rank, SIGHUP if SIGHUP in before else number)
 
-    before = {number: signal.getsignal(number) for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN}
     for number in before:
         signal.signal(number, pass_on)
     try:
-        yield
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -69,11 +78,12 @@ class Interruption(Callback):
     """Turns a signal into a flag that all ranks read at the end of each step; `requested` is then the signal's number.
 
     A second signal ends the process as if there were no handler, but for SIGHUP: a terminal that closes sends it twice, from
-    the shell and from the system. Where SIGHUP is ignored, as under nohup, it stays so.
+    the shell and from the system. Where SIGHUP is ignored, as under nohup, it stays so. Another signal within a second is the
+    same request, sent to the process group and passed on by whoever started the ranks.
     """
 
     def __init__(self) -> None:
-        self.received = 0
+        self.received, self.since = 0, 0.0
         self.requested = 0
         self._before: dict[int, Any] = {}
 
@@ -85,12 +95,12 @@ class Interruption(Callback):
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received:
-            if number == SIGHUP:
+            if number == SIGHUP or (number != self.received and time.monotonic() - self.since < ONE_REQUEST):
                 return
             self._give_back()
             signal.raise_signal(number)
             return
-        self.received = number
+        self.received, self.since = number, time.monotonic()
         with contextlib.suppress(OSError):
             sys.stderr.write("\nFinishing this step and saving; once more ends the run at once, from its last checkpoint.\n")
 
