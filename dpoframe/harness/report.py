@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from jinja2 import UndefinedError
+
 from dpoframe.checkpoint.durable import durable, reason, replaceable, sweep_asides
-from dpoframe.errors import ConfigError, MachineError
+from dpoframe.errors import ConfigError, DataError, MachineError
 from dpoframe.harness.gates import Gate, Judgement, judge, load_gate
 from dpoframe.harness.page.reading import BASE, Material, read
 from dpoframe.harness.page.rendering import render
@@ -38,8 +40,7 @@ def report(run: Path | Sequence[Path], out: Path | None = None, gate: Path | Non
         raise MachineError(f"{page} is a folder. Give the page's file with --out, for example {page / PAGE}.")
     replaceable(page)
     rules = load_gate(gate) if gate is not None else None
-    material = read(paths)
-    text = render(material, judged(rules, material) if rules is not None else None)
+    text = _text(paths, rules)
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -53,6 +54,19 @@ def report(run: Path | Sequence[Path], out: Path | None = None, gate: Path | Non
 def place_of(paths: Sequence[Path]) -> Path:
     """Where the page goes unless a place is given: into the one folder, or the working directory for several."""
     return paths[0] / PAGE if len(paths) == 1 else Path(PAGE)
+
+
+def _text(paths: Sequence[Path], rules: Gate | None) -> str:
+    """The page's text; DataError where a document holds something else than an evaluation writes."""
+    try:
+        material = read(paths)
+        return render(material, judged(rules, material) if rules is not None else None)
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError, UndefinedError) as error:
+        raise DataError(
+            f"{', '.join(map(str, paths))} cannot be shown: manifest.json, results.json, scores.jsonl or samples.jsonl holds "
+            f"something else than an evaluation writes ({type(error).__name__}: {error!s:.200}). Evaluate again; --debug "
+            "shows where."
+        ) from error
 
 
 def judged(gate: Gate, material: Material) -> Judgement:

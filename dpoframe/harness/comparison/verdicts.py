@@ -56,7 +56,7 @@ def _scores(file: Path) -> Iterator[Score]:
 def _score(text: str, where: str) -> Score:
     try:
         made = Score(**json.loads(text))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{where} is no verdict: {str(error)[:200]}. {_AGAIN}") from error
     named = all(isinstance(one, str) for one in (made.evaluator, made.id, made.reason, made.cluster))
     valued = made.values is None or (isinstance(made.values, dict) and all(map(_is_number, made.values.values())))

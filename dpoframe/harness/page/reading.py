@@ -9,9 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from dpoframe.errors import DataError
+from dpoframe.config.document import read_text
+from dpoframe.errors import ConfigError, DataError
 from dpoframe.harness.comparison.comparable import unfinished
 from dpoframe.harness.comparison.compare import Comparison, compare
 from dpoframe.harness.comparison.verdicts import verdicts_of
@@ -126,10 +125,9 @@ class Documents:
     def settings(self) -> Mapping[str, Any]:
         """The recipe as a mapping; empty where it is none."""
         try:
-            content = yaml.safe_load(self.recipe)
-        except yaml.YAMLError:
+            return read_text(self.recipe, "recipe.yaml", Path()).data
+        except ConfigError:
             return {}
-        return content if isinstance(content, dict) else {}
 
     @property
     def empty(self) -> bool:
@@ -304,7 +302,7 @@ def _number(value: Any) -> float:
 def _json(file: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8", errors="replace"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -316,7 +314,7 @@ def _rows(file: Path) -> Sequence[Mapping[str, Any]]:
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict) and isinstance(row.get("step"), int):
             rows.append(row)

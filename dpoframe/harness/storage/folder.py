@@ -96,8 +96,10 @@ class EvalFolder:
             return dict(json.loads(file.read_text(encoding="utf-8")))
         except FileNotFoundError as error:
             raise DataError(f"{self.path} holds no {name}, so it is no finished evaluation. Run the suite again.") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{file} is not JSON: {error}. Run the suite again.") from error
+        except TypeError as error:
+            raise DataError(f"{file} is no JSON object: it is no document of an evaluation. Evaluate again.") from error
 
     @property
     def blobs(self) -> Blobs:
@@ -105,8 +107,11 @@ class EvalFolder:
         return Blobs(self.path)
 
     def row(self, found: Mapping[str, Any]) -> Row:
-        """The row of one line's object, with its media."""
-        return Row(**{**found, **{name: self.blobs.restored(found[name]) for name in ("prompt", "response", "meta")}})
+        """The row of one line's object, with its media; DataError where it is no row of an evaluation."""
+        try:
+            return Row(**{**found, **{name: self.blobs.restored(found[name]) for name in ("prompt", "response", "meta")}})
+        except (TypeError, KeyError, RecursionError) as error:
+            raise DataError(f"{self.path} holds a line that is no sample ({error!r:.200}). Run the suite again.") from error
 
     def write_lines(self, name: str, lines: Iterable[str]) -> None:
         """Writes a whole file of lines, each of which ends in a line end."""
@@ -183,7 +188,7 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
         return
     with file.open(encoding="utf-8", errors="replace") as stream:
         for text in stream:
-            with contextlib.suppress(json.JSONDecodeError):
+            with contextlib.suppress(json.JSONDecodeError, RecursionError):
                 yield json.loads(text)
 
 
