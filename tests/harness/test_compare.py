@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from dpoframe import Evaluator, EvaluatorSpec, Sample, Scale, Scored
+from dpoframe import Evaluator, EvaluatorSpec, Sample, Scale, Scored, hookimpl
 from dpoframe.errors import DataError
 from dpoframe.harness import Subject, compare, load_suite, run_suite
 from dpoframe.harness.comparison.matching import compare_runs
-from dpoframe.plugins import PluginHost
+from dpoframe.plugins import PluginHost, using
 
 EvaluationWriter = Callable[..., Path]
 
@@ -284,3 +284,45 @@ def test_aggregates_without_their_evaluator(
     found = compare(tmp_path / "a", tmp_path / "b")
     assert {one.metric for one in found.differences} == {"vowels/vowels", "vowels/letters"}
     assert any("vowels is left out" in note for note in found.notes)
+
+
+@dataclass(frozen=True)
+class Scaled(Ratio):
+    """The ratio times a number that the suite gives."""
+
+    times: float = 1.0
+
+    def aggregate(self, scores: Sequence[Scored]) -> Mapping[str, float]:
+        """As the ratio."""
+        return {"ratio": self.times * super().aggregate(scores)["ratio"]}
+
+
+class ScaledPlugin:
+    """Supplies it."""
+
+    @hookimpl
+    def dpoframe_evaluators(self) -> Mapping[str, type[Evaluator]]:
+        """By its name."""
+        return {"scaled": Scaled}
+
+
+def test_evaluators_are_had_where_the_prompts_are_not(
+    plugins: PluginHost, subject: Subject, other: Subject, tmp_path: Path
+) -> None:
+    """Prompts and evaluators were set on the command line: the figure is formed again as it was set, without the prompts."""
+    plugins.register(ScaledPlugin(), "scaling")
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"id": str(n), "prompt": f"say {n}"}) + "\n" for n in range(6)))
+    file = tmp_path / "suite.yaml"
+    file.write_text("name: bare\nversion: 1\nprompts: absent.jsonl\nevaluators: [scaled]\n")
+    changes = [f"prompts={tmp_path / 'rows.jsonl'}", "evaluators.0={name: scaled, times: 0.5}"]
+    suite = load_suite(file, plugins, changes)
+    run_suite(subject, suite, tmp_path / "a")
+    run_suite(other, suite, tmp_path / "b", base=subject)
+    with using(plugins):
+        found = compare(tmp_path / "a", tmp_path / "b")
+    assert json.loads((tmp_path / "b" / "manifest.json").read_text())["suite_changes"] == changes[1:]
+    assert found["vowels"].after.value == json.loads((tmp_path / "b" / "results.json").read_text())["metrics"]["vowels"]["value"]
+    file.unlink()
+    with using(plugins):
+        told = compare(tmp_path / "a", tmp_path / "b").notes
+    assert any("could not be loaded" in note for note in told)

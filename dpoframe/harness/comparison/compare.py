@@ -130,7 +130,7 @@ class _Forming:
             name: spec for name, spec in about["evaluators"].items() if set(spec.get("aggregates") or ()).difference(left_out)
         }
         if needed and not given:
-            given = _loaded(str(about.get("suite_source") or about["suite"]), notes)
+            given = _loaded(str(about.get("suite_source") or about["suite"]), about.get("suite_changes") or (), notes)
         known = {one.spec.id: one for one in given if one.spec.id in needed and _is(one, needed[one.spec.id])}
         left = [metric for name, spec in needed.items() if name not in known for metric in spec["aggregates"]]
         if left:
@@ -173,12 +173,13 @@ class _Forming:
         return found
 
 
-def _loaded(source: str, notes: list[str]) -> Sequence[Evaluator]:
-    from dpoframe.harness.suites.loading import load_suite
+def _loaded(source: str, changes: Sequence[str], notes: list[str]) -> Sequence[Evaluator]:
+    """The evaluators of the suite, as they were set; its prompts and pairs may be gone by now."""
+    from dpoframe.harness.suites.suite_file import read_evaluators
 
     try:
         with named_by("The evaluation's suite"):
-            return load_suite(source).evaluators
+            return read_evaluators(source, [str(change) for change in changes])
     except (DpoframeError, OSError) as error:
         notes.append(f"The suite {source} could not be loaded: {str(error).splitlines()[0]}")
         return ()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +13,11 @@ from dpoframe.harness.pairing.choosing import Rated
 from dpoframe.harness.pairing.scored import Measure, Verdicts, row_of
 from dpoframe.harness.phases.limits import score_all, to_ask_again
 from dpoframe.harness.storage.folder import Row, Score
+from dpoframe.harness.storage.keeping import Keeping
 from dpoframe.harness.storage.keys import digest, evaluator_key
 from dpoframe.harness.storage.store import FOLDER, Store, claimed, opened, prepare
 from dpoframe.harness.subject import Progress
 from dpoframe.types import Media
-
-_SECONDS = 1.0
-"""Of work that a kill may cost."""
 
 
 def judge(found: Gathered, measure: Measure, folder: Path, progress: Progress) -> Verdicts:
@@ -61,7 +57,7 @@ def forget(folder: Path) -> None:
 
 def _scores(store: Store, evaluator: Evaluator, rows: Mapping[str, Row], progress: Progress) -> dict[str, Score]:
     """The verdict on each row, known or new. One whose trouble was not the sample's is asked for again."""
-    kept = _Keeping(store, evaluator_key(evaluator))
+    kept = Keeping(store, evaluator_key(evaluator))
     spec = evaluator.spec
     known = {seen: Score(spec.id, "", **verdict) for seen, verdict in store.judged(kept.evaluator, list(rows)).items()}
     scores = {seen: score for seen, score in known.items() if not to_ask_again(score)}
@@ -74,34 +70,6 @@ def _scores(store: Store, evaluator: Evaluator, rows: Mapping[str, Row], progres
             kept.put(seen, score)
             progress("score", len(scores), len(rows))
     return scores
-
-
-@dataclass
-class _Keeping:
-    """Writes verdicts to the store some at a time."""
-
-    store: Store
-    evaluator: str
-    waiting: dict[str, dict[str, Any]] = field(default_factory=dict)
-    written: float = field(default_factory=time.monotonic)
-
-    def put(self, seen: str, score: Score) -> None:
-        """Takes one in."""
-        self.waiting[seen] = {"values": score.values, "reason": score.reason}
-        if time.monotonic() - self.written >= _SECONDS:
-            self._write()
-
-    @contextlib.contextmanager
-    def until_the_end(self) -> Iterator[None]:
-        """Context at whose end, an interrupted one as well, everything is written."""
-        try:
-            yield
-        finally:
-            self._write()
-
-    def _write(self) -> None:
-        self.store.judge(self.evaluator, self.waiting)
-        self.waiting, self.written = {}, time.monotonic()
 
 
 def _key(row: Row) -> str:

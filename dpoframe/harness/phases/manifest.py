@@ -34,6 +34,7 @@ def manifest(
         "suite_digest": measured,
         "requests_digest": replace(suite, evaluators=()).digest(),
         "suite_source": suite.source,
+        "suite_changes": masked(list(suite.changes)),
         "description": suite.description,
         "limit": limit,
         "model": subject.name,

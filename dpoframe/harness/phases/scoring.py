@@ -13,6 +13,7 @@ from dpoframe.harness.phases.laying import seen_by
 from dpoframe.harness.phases.limits import score_all, to_ask_again
 from dpoframe.harness.phases.work import Telling, Work
 from dpoframe.harness.storage.folder import EvalFolder, Row, Score, line
+from dpoframe.harness.storage.keeping import Keeping
 from dpoframe.harness.storage.keys import evaluator_key
 from dpoframe.harness.suites.suite import Suite
 
@@ -59,7 +60,7 @@ def _expected(work: Work, evaluator: Evaluator) -> int:
 
 
 def _judge(work: Work, evaluator: Evaluator, told: Telling) -> None:
-    """One evaluator; verdicts are stored some at a time, and those whose trouble was not the sample's are asked for again."""
+    """One evaluator; verdicts are stored as they come, and those whose trouble was not the sample's are asked for again."""
     key = evaluator_key(evaluator)
     read: deque[str] = deque()
 
@@ -73,14 +74,11 @@ def _judge(work: Work, evaluator: Evaluator, told: Telling) -> None:
                     read.append(digest)
                     yield seen_by(work.folder.row(json.loads(text)), evaluator.spec.needs)
 
-    found: dict[str, object] = {}
-    for score in score_all(evaluator, missing()):
-        found[read.popleft()] = {"values": score.values, "reason": score.reason}
-        told.more(1)
-        if len(found) >= _AT_ONCE or evaluator.at_once() > 1:
-            work.store.judge(key, found)
-            found = {}
-    work.store.judge(key, found)
+    kept = Keeping(work.store, key, each=evaluator.at_once() > 1)
+    with kept.until_the_end():
+        for score in score_all(evaluator, missing()):
+            kept.put(read.popleft(), score)
+            told.more(1)
 
 
 def _shared(work: Work, evaluator: Evaluator) -> Iterator[tuple[str, str]]:

@@ -41,7 +41,7 @@ def refusals(suite: Suite) -> list[Refusal]:
 def _asked(probe: Callable[[], Available | Refused]) -> Available | Refused:
     try:
         return probe()
-    except Exception as error:  # a plugin's code raises whatever it likes
+    except (Exception, SystemExit) as error:  # a plugin's code raises whatever it likes, and may end the program with code 0
         said = " ".join(str(error).split())[:500]
         return Refused(f"its probe raised {type(error).__name__}{': ' if said else ''}{said}", "Mend it, or leave it out.")
 

@@ -45,6 +45,7 @@ class Suite:
         framing: The system prompt and the worked examples that go before every prompt.
         backend: What writes the answers; the model itself unless the suite says otherwise.
         source: The name or file it was loaded from; no figure depends on it.
+        changes: What was set of its evaluators when it was loaded, each `evaluators.key=value`; already in `evaluators`.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Suite:
     framing: Framing = field(default_factory=Framing)
     backend: Backend = field(default_factory=Native)
     source: str = ""
+    changes: tuple[str, ...] = ()
 
     @property
     def runs_itself(self) -> bool:

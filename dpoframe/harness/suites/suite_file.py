@@ -99,7 +99,30 @@ def read_suite(source: str | Path, plugins: PluginHost | None = None, overrides:
     if faults or suite is None:
         count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise ConfigError(f"The suite {document.name} has {count}:", faults)
-    return suite
+    return replace(suite, changes=tuple(change for change in overrides if change.startswith("evaluators")))
+
+
+def read_evaluators(source: str | Path, overrides: Sequence[str] = (), plugins: PluginHost | None = None) -> list[Evaluator]:
+    """The evaluators of a suite alone: neither its prompts nor its pairs need be there.
+
+    Raises:
+        ConfigError: the suite, a change or an evaluator is wrong.
+    """
+    if plugins is None:
+        from dpoframe.plugins import host
+
+        plugins = host()
+    document = _document(source, plugins)
+    build = Assembly(document, plugins)
+    build.faults += apply(document, overrides)
+    entries = document.data.get("evaluators")
+    made = [_evaluator(build, entry, number) for number, entry in enumerate(entries if isinstance(entries, list) else ())]
+    if build.faults or build.machine:
+        raise ConfigError(
+            f"The evaluators of the suite {document.name} cannot be had:",
+            [*build.faults, *(Fault("", str(error)) for error in build.machine)],
+        )
+    return [one for one in made if one is not None]
 
 
 def _document(source: str | Path, plugins: PluginHost) -> SuiteDocument:
