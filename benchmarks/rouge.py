@@ -78,7 +78,7 @@ def main() -> None:
     mine, seconds, cpu = timed(lambda: ours(given))
     loop, loop_seconds, loop_cpu = timed(lambda: plain(given))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{len(given)} pairs, {cores()} cores, peak {peak:.0f} MiB, start of the helpers counted")
+    print(f"{len(given)} pairs, {cores()} cores, peak {peak:.0f} MiB, start of the workers counted")
     print(
         f"rouge-score in a loop  {loop_seconds:7.2f} s wall  {loop_cpu:7.2f} s CPU  {1e3 * loop_seconds / len(given):.3f} ms a pair"
     )

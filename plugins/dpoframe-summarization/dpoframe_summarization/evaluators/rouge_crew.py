@@ -1,7 +1,7 @@
-"""Shares ROUGE out over the cores: this process and one helper process for each further core.
+"""Shares ROUGE out over the cores: this process and one worker process for each further core.
 
 They are programs of their own, not forks: a fork of a process with threads, such as one that holds a model, may hang, and
-`multiprocessing` would import the caller's main module again. A helper takes two seconds to start, so it is started when as much
+`multiprocessing` would import the caller's main module again. A worker takes two seconds to start, so it is started when as much
 work was done without it, and gets its first share when it is ready: work that ends before never waits for it.
 """
 
@@ -25,7 +25,7 @@ from dpoframe_summarization.evaluators.rouge_scoring import Job, Settings, rouge
 Figures: TypeAlias = list[list[float]]
 
 _CHUNK = 32
-_WORTH = 2.0  # seconds of work after which helpers are started
+_WORTH = 2.0  # seconds of work after which workers are started
 _MODULE = "dpoframe_summarization.evaluators.rouge_scoring"
 
 
@@ -37,24 +37,24 @@ def cores() -> int:
 
 
 class Crew:
-    """This process and its helpers, which are started when the work proves large and end with `dismiss` or the process."""
+    """This process and its workers, which are started when the work proves large and end with `dismiss` or the process."""
 
     def __init__(self, settings: Settings, size: int, worth: float = _WORTH) -> None:
         self._settings, self._size, self._worth = settings, size, worth
-        self._helpers: list[_Helper] = []
+        self._workers: list[_Worker] = []
         self._spent = 0.0
 
     def figures(self, jobs: Sequence[Job]) -> Figures:
         """The figures of each job, in order.
 
         Raises:
-            UnscoredError: a helper ended before its time.
+            UnscoredError: a worker ended before its time.
         """
         start = time.monotonic()
-        if self._size > 1 and self._spent >= self._worth and not self._helpers:
-            self._helpers = [_Helper(self._settings) for _ in range(self._size - 1)]
+        if self._size > 1 and self._spent >= self._worth and not self._workers:
+            self._workers = [_Worker(self._settings) for _ in range(self._size - 1)]
         work = _Work(jobs)
-        threads = [threading.Thread(target=work.pull, args=(one.ask,), daemon=True) for one in self._helpers if one.ready.is_set()]
+        threads = [threading.Thread(target=work.pull, args=(one.ask,), daemon=True) for one in self._workers if one.ready.is_set()]
         try:
             for thread in threads:
                 thread.start()
@@ -71,10 +71,10 @@ class Crew:
         return [one for place in sorted(work.found) for one in work.found[place]]
 
     def dismiss(self) -> None:
-        """Ends the helpers."""
-        for one in self._helpers:
+        """Ends the workers."""
+        for one in self._workers:
             one.end()
-        self._helpers = []
+        self._workers = []
         self._spent = 0.0
 
 
@@ -99,7 +99,7 @@ class _Work:
                     self.failed = True
 
 
-class _Helper:
+class _Worker:
     """One process that scores what it is sent.
 
     Attributes:

@@ -22,16 +22,16 @@ FOX, DOG = "The quick brown fox jumps over the lazy dog", "The quick brown dog j
 
 @pytest.fixture(scope="module")
 def crew() -> Iterator[Crew]:
-    """This process and one helper, whatever the machine has."""
+    """This process and one worker, whatever the machine has."""
     made = Crew(Settings(True, False, False), 2, worth=0.0)
     yield made
     made.dismiss()
 
 
 def ready(crew: Crew) -> Crew:
-    """Has the helper start, and waits for it."""
+    """Has the worker start, and waits for it."""
     crew.figures([(["a"], "a")])
-    assert crew._helpers[0].ready.wait(60)
+    assert crew._workers[0].ready.wait(60)
     return crew
 
 
@@ -150,21 +150,21 @@ def test_ids_name_the_settings() -> None:
     assert Rouge().spec.assets[0].name.startswith("rouge-score ")
 
 
-def test_helpers_give_the_same_numbers(crew: Crew, pairs: list[tuple[list[str], str]]) -> None:
-    """A helper process and this one agree with one process, in order, whatever the texts hold."""
+def test_workers_give_the_same_numbers(crew: Crew, pairs: list[tuple[list[str], str]]) -> None:
+    """A worker process and this one agree with one process, in order, whatever the texts hold."""
     odd = [(["a \ud800 b", "\u2028"], "a\nb\r\n\u2028 c \ud800 {"), (["x"], "")]
     jobs = [*pairs[:300], *odd]
     random.Random(0).shuffle(jobs)
     assert ready(crew).figures(jobs) == rouge_of(Settings(True, False, False), jobs)
-    assert len(crew._helpers) == 1
+    assert len(crew._workers) == 1
 
 
-def test_a_helper_that_dies_is_told(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_dies_is_told(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work that a killed process had is not lost silently; the next call starts another one."""
     jobs = [(["a b c"], "a b")] * 300
     ready(crew)
-    monkeypatch.setattr(rouge_crew, "rouge_of", lambda settings, some: crew._helpers[0]._process.wait(30) and [])
-    crew._helpers[0]._process.kill()
+    monkeypatch.setattr(rouge_crew, "rouge_of", lambda settings, some: crew._workers[0]._process.wait(30) and [])
+    crew._workers[0]._process.kill()
     with pytest.raises(UnscoredError, match="ended before its time"):
         crew.figures(jobs)
     monkeypatch.undo()
@@ -172,18 +172,18 @@ def test_a_helper_that_dies_is_told(crew: Crew, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_small_work_starts_no_process() -> None:
-    """Two seconds of start are not worth a few summaries, and nobody waits for a helper that is not ready."""
+    """Two seconds of start are not worth a few summaries, and nobody waits for a worker that is not ready."""
     made = Crew(Settings(True, True, False), 2)
     assert made.figures([(["a"], "a")] * 20) == rouge_of(Settings(True, True, False), [(["a"], "a")] * 20)
-    assert not made._helpers
+    assert not made._workers
     made = Crew(Settings(True, True, False), 2, worth=0.0)
     assert made.figures([(["a"], "a")] * 20) == rouge_of(Settings(True, True, False), [(["a"], "a")] * 20)
-    assert not made._helpers[0].ready.is_set()
+    assert not made._workers[0].ready.is_set()
     made.dismiss()
 
 
-def test_a_helper_answers_line_by_line() -> None:
-    """What the program of a helper writes is one line of figures a line of jobs."""
+def test_a_worker_answers_line_by_line() -> None:
+    """What the program of a worker writes is one line of figures a line of jobs."""
     start, line = answers(Settings(True, False, False), iter(['[[["a b"], "a"]]\n']))  # type: ignore[arg-type]
     assert start == ""
     assert line == str([[2 / 3, 1.0, 0.5, 0.0, 0.0, 0.0, 2 / 3, 1.0, 0.5, 2 / 3, 1.0, 0.5]])
@@ -200,7 +200,7 @@ def test_batches_keep_the_order(summary: Callable[..., Sample]) -> None:
 
 
 def test_ranks_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four processes of one machine do not start helpers for all of its cores each."""
+    """Four processes of one machine do not start workers for all of its cores each."""
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     alone = rouge_crew.cores()
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
