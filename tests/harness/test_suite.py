@@ -240,18 +240,24 @@ def test_what_cannot_run_here_is_no_fault_of_the_suite(tmp_path: Path, plugins: 
         suite_of(tmp_path, plugins, "prompts: [a]\nbackend: vllm\n")
 
 
-def test_a_probe_that_raises_is_a_refusal(tmp_path: Path, plugins: PluginHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An evaluator whose probe raises cannot run here: it is named, with what it raised."""
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(RuntimeError("no\n  driver"), "RuntimeError: no driver"), (SystemExit(0), "SystemExit: 0"), (SystemExit(), "SystemExit")],
+    ids=repr,
+)
+def test_a_probe_that_raises_is_a_refusal(
+    tmp_path: Path, plugins: PluginHost, monkeypatch: pytest.MonkeyPatch, error: BaseException, said: str
+) -> None:
+    """An evaluator whose probe raises, or would end the program as if all were well, cannot run here: it is named, with why."""
 
     def probe(self: Any) -> None:
-        raise RuntimeError("no\n  driver")
+        raise error
 
     evaluator = suite_of(tmp_path, plugins, "prompts: [a]\n").evaluators[0]
     monkeypatch.setattr(type(evaluator), "probe", probe)
     with pytest.raises(MachineError) as caught:
         suite_of(tmp_path, plugins, "prompts: [a]\n")
-    told = "The evaluator 'finished' cannot run here: its probe raised RuntimeError: no driver. Mend it, or leave it out."
-    assert str(caught.value) == told
+    assert str(caught.value) == f"The evaluator 'finished' cannot run here: its probe raised {said}. Mend it, or leave it out."
 
 
 def test_limited(suite_file: Path, plugins: PluginHost) -> None:
