@@ -218,3 +218,35 @@ def test_consent_is_not_a_models_to_give(ground: Any) -> None:
     opened = modality_of(folder)
     assert (opened.trust_remote_code, opened.width) == (False, 5)
     assert modality_of(folder, {"trust_remote_code": True}).trust_remote_code
+
+
+def test_a_redirect_gets_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An endpoint that sends the asker elsewhere is refused: the other place is not asked, and sees no key."""
+    import http.server
+    import threading
+
+    from dpoframe import ConfigError
+    from dpoframe.harness.backends.client import Client
+
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.path)
+            self.send_response(307 if self.path.startswith("/v1") else 200)
+            self.send_header("Location", f"http://127.0.0.1:{server.server_port}/elsewhere")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *words: Any) -> None:
+            """Nothing."""
+
+    monkeypatch.setenv("ENDPOINT_KEY", "endpoint-key-8812")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        client = Client(f"http://127.0.0.1:{server.server_port}/v1", "ENDPOINT_KEY", timeout=10, retries=0)
+        with pytest.raises(ConfigError, match=r"refuses the request \(307\)"):
+            client.post("chat/completions", {})
+        server.shutdown()
+    assert asked == ["/v1/chat/completions"]
