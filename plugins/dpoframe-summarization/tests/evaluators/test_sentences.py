@@ -57,4 +57,6 @@ def test_words() -> None:
     assert words("he\u200bllo\0wo\u00adrld \uff12\uff10") == ["hello", "world", "20"]
     assert words("हिन्दी में") == ["हिन्दी", "में"]
     assert words("東京タワー") == list("東京タワー")
+    assert words("ปี ๒๕๖๗") == ["ปี", "๒๕๖๗"]
+    assert words("二\u3007二五年3月") == ["二", "\u3007", "二", "五", "年", "3", "月"]
     assert words("") == words("?! \ud800") == []
