@@ -39,6 +39,7 @@ _NUMBER = regex.compile(
 )
 _AFTER = regex.compile(rf"[\s-]?(?:(?P<symbol>[{''.join(_SYMBOLS)}])|(?P<word>{'|'.join(_KINDS)})s?\b)", regex.IGNORECASE)
 _FRACTION = regex.compile(r"(?:(?<!\d)(\d++)\s?)?+([\u00bc-\u00be\u2150-\u215e])")
+_MOST_DIGITS = 300  # of a number; no source needs more
 _RANGE = regex.compile(r"\s?(?:-|\u2013|\u2014|to|and|or)\s?")
 
 
@@ -112,13 +113,13 @@ def _value(digits: str) -> Fraction:
     if regex.fullmatch(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?", digits):
         return _decimal_of(digits.replace(",", ""))
     if regex.fullmatch(r"\d{1,3}(?:\.\d{3}){2,}", digits):
-        return Fraction(int(digits.replace(".", "")))
+        return _decimal_of(digits.replace(".", ""))
     return _decimal_of(digits.replace(",", "."))
 
 
 def _decimal_of(digits: str) -> Fraction:
-    """Digits of any script; a text of very many digits is cut, since no source needs them."""
-    whole, _, part = digits[:300].partition(".")
+    """Digits of any script; a text of very many digits is cut."""
+    whole, _, part = digits[:_MOST_DIGITS].partition(".")
     return Fraction(int(whole + part), 10 ** len(part))
 
 
@@ -153,4 +154,4 @@ def _with_kinds_of_ranges(text: str, found: list[Quantity]) -> Iterator[Quantity
 def _decimal(found: regex.Match[str]) -> str:
     """`1\u00bd` as 1.5."""
     part = f"{unicodedata.numeric(found[2]):.6f}".rstrip("0")
-    return f"{int(found[1] or 0)}{part[1:]}"
+    return f"{int((found[1] or '0')[:_MOST_DIGITS])}{part[1:]}"

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 _NUMBER = re.compile(r"(?<![\w.,])(?P<digits>\d{1,3}(?:,\d{3})+|\d+)(?P<rest>\.\d+)?(?P<ordinal>st|nd|rd|th)?(?![\d,]\d)")
+_MOST = 10**15  # what is larger is a name of something, and no float tells it from its neighbours
 _WORDS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _WORD = re.compile(rf"\b(?:{'|'.join(_WORDS)})\b", re.IGNORECASE)
 
@@ -31,11 +32,12 @@ class Number:
 
 
 def numbers_in(text: str) -> list[Number]:
-    """The numbers in digits, in their order."""
+    """The numbers in digits up to a thousand million million, in their order."""
     found = []
     for match in _NUMBER.finditer(text):
         value = float(match["digits"].replace(",", "") + (match["rest"] or ""))
-        found.append(Number(match[0], value, match.start()))
+        if value <= _MOST:
+            found.append(Number(match[0], value, match.start()))
     return found
 
 

@@ -265,4 +265,6 @@ def test_long_sources_are_quick(summary: Callable[..., Sample]) -> None:
     """A source of 400,000 characters takes seconds, digits without end too."""
     source = "In 2014 Anna Berg of Leeds sold 20 cars. " * 10_000
     assert Hallucination().score(summary("Berg sold 20 cars.", source=source)) is not None
-    assert Hallucination().score(summary("9" * 50_000, source="1," * 50_000)) is not None
+    for endless in ("9" * 50_000, "1" + ".000" * 20_000, "9" * 50_000 + "\u00bd"):
+        assert Hallucination().score(summary(endless, source="1," * 50_000)) is not None
+        assert numbers_of(endless, endless)[1] == []

@@ -94,6 +94,15 @@ def test_numbers_are_whole() -> None:
     assert "52" not in found
 
 
+def test_numbers_without_end() -> None:
+    """A row of digits that is no number, such as a key of 400 digits, is left alone, and the text's other numbers are not."""
+    key = "9" * 400
+    assert with_another(f"Its key is {key}.", key, draw()) is None
+    made = with_another(f"Its key is {key}, it cost 340 euros.", f"{key} and 120.", draw())
+    assert made is not None
+    assert made[1:] == ("340", "120")
+
+
 def test_number_words() -> None:
     """A number in words becomes another word, with its capital."""
     made = with_another("Two men met.", "Two men met three women.", draw())
