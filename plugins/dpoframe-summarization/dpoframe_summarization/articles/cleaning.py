@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from dpoframe_summarization.articles.broken import BrokenError
 # Zero-width space, word joiner, byte order mark, soft hyphen, and the marks that turn the direction of writing. The two joiners
 # stay: Persian and the scripts of India spell with them.
 _UNSEEN = {"\u200b", "\u2060", "\ufeff", "\u00ad", "\u200e", "\u200f", *map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))}
-_SENTENCE = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])\s+")
+# Chinese and Japanese put no space behind the marks that end a sentence.
+_END = re.compile(r"[.!?](?=\s)|[\u3002\uff01\uff1f]+[\u300d\u300f\uff09\u201d\u2019]*")
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,11 @@ def clean(value: Any, name: str) -> Clean:
     return Clean(text, sum(map(_is_unseen, value or "")))
 
 
-def sentences(text: str) -> list[str]:
-    """The sentences of a text, by the marks that end them."""
-    return [part for part in _SENTENCE.split(text) if part.strip()]
+def lead(text: str, most: int) -> str:
+    """The first sentences of a text, by the marks that end them, in one line."""
+    ends = list(itertools.islice(_END.finditer(text), most))
+    kept = text[: ends[-1].end()] if len(ends) == most else text
+    return re.sub(r"(?<=[.!?\u3002\uff01\uff1f])\s+", " ", kept)
 
 
 def _check(text: str, name: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from dpoframe import PreferencePair, RefusedRow
 from dpoframe_summarization.articles import Article, Summary
-from dpoframe_summarization.articles.cleaning import sentences
+from dpoframe_summarization.articles.cleaning import lead
 from dpoframe_summarization.pairs.corrupting import Kind, corruptions
 from dpoframe_summarization.pairs.rated import MEAN, Choice, Rated, Rule, choices, rated
 from dpoframe_summarization.readers.source import SummarySource
@@ -86,9 +86,9 @@ class PairedSource(SummarySource):
             yield article.refuse("unrated", "There is no rated summary.")
 
     def _lead(self, article: Article) -> Iterator[PreferencePair | RefusedRow]:
-        lead = " ".join(sentences(article.source)[: self.lead_sentences])
         if article.references:
-            yield from self._over(article, article.references[0], lead, {"rejected_source": "lead"})
+            beginning = lead(article.source, self.lead_sentences)
+            yield from self._over(article, article.references[0], beginning, {"rejected_source": "lead"})
         else:
             yield article.refuse("empty-reference", "There is no published summary.")
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from dpoframe_summarization.articles import beginning, count, part_of
 from dpoframe_summarization.articles.article import Article, Summary
-from dpoframe_summarization.articles.cleaning import clean
+from dpoframe_summarization.articles.cleaning import clean, lead
 from dpoframe_summarization.articles.tidying import joined, tidy
 from dpoframe_summarization.readers.documents import XSum
 from dpoframe_summarization.readers.summeval import SummEval
@@ -69,6 +69,24 @@ def test_languages_without_spaces_or_capitals(written: Written, divided: Divided
     assert (pairs, [one.code for one in refused]) == ([], ["nothing-to-corrupt"])
     (pair,) = divided(XSum(path=written({**row, "summary": "渡轮停了 12 天。"}), max_source_words=4))[0]
     assert (pair.meta["corruption"], as_text(pair.prompt).endswith("渡轮今天")) == ("number", True)
+
+
+@pytest.mark.parametrize(
+    ("source", "beginning"),
+    [
+        ("One. Two!\n\nThree? Four.", "One. Two!"),
+        ("渡轮回来了。修理花费很多\uff01人们很高兴。", "渡轮回来了。修理花费很多\uff01"),
+        ("「船が戻った。」修理は 1.5 日。乗客は喜んだ。", "「船が戻った。」修理は 1.5 日。"),
+        ("เรือกลับมาแล้ว", "เรือกลับมาแล้ว"),
+        ("Only one", "Only one"),
+    ],
+)
+def test_lead(source: str, beginning: str, written: Written, divided: Divided) -> None:
+    """The first two sentences stand against the summary, also in scripts that put no space between sentences."""
+    assert lead(source, 2) == beginning
+    row = {"document": source, "summary": "It is another.", "id": "a"}
+    (pair,) = divided(XSum(path=written(row), pairs="lead", lead_sentences=2))[0]
+    assert pair.rejected == beginning
 
 
 @settings(deadline=None)  # the first text waits for nltk
