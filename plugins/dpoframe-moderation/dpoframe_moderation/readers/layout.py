@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -9,6 +10,8 @@ from typing import Any, TypeAlias
 from dpoframe import RawRow, RefusedRow
 from dpoframe_moderation.bare import bare
 from dpoframe_moderation.record import Record
+
+_HALF = re.compile(r"[\ud800-\udfff]")
 
 
 class BrokenError(Exception):
@@ -58,7 +61,7 @@ def text_in(values: Mapping[str, Any], column: str, *others: str) -> str:
     """A text that can be read, out of the first of these columns that is there.
 
     Raises:
-        BrokenError: None is there, or it is no text, or nothing of it can be seen.
+        BrokenError: None is there, or it is no text, or no file could hold it, or nothing of it can be seen.
     """
     name = next((one for one in (column, *others) if one in values), None)
     if name is None:
@@ -66,6 +69,8 @@ def text_in(values: Mapping[str, Any], column: str, *others: str) -> str:
     text = values[name]
     if not isinstance(text, str):
         raise BrokenError("wrong-type", f"{name!r} must be a text, found {type(text).__name__}.")
+    if half := _HALF.search(text):
+        raise BrokenError("not-utf8", f"{name!r} holds half a character at position {half.start() + 1}.")
     if not bare(text).strip():
         raise BrokenError("empty-text", f"{name!r} is empty, blank or made of characters that nobody sees.")
     return text

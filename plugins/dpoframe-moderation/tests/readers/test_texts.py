@@ -96,6 +96,7 @@ def test_missing_key_is_unknown(read: Read, write: Write) -> None:
 
 BROKEN = {
     "empty-text": [judged(""), judged(" \n"), judged("\u200b\u200d\ufeff\u0007")],
+    "not-utf8": [judged("half \ud800 a character")],
     "wrong-type": [judged(7), judged(None), judged(["a"])],
     "text-missing": [{"S": 1}],
     "wrong-label": [judged("a", S=2), judged("b", H="perhaps"), judged("c", V=[1])],
