@@ -102,7 +102,8 @@ def _toxic_chat(values: Mapping[str, Any]) -> Iterator[Labelled]:
 def _beavertails(values: Mapping[str, Any]) -> Iterator[Labelled]:
     labels = _flags(values.get("category"), "category", taxonomy("beavertails").categories)
     safe = told(values.get("is_safe"), "is_safe")
-    yield Labelled(_exchanged(values, "response"), _settled(safe, labels, "is_safe"), labels)
+    unsafe = _settled(safe, labels, "is_safe", len(taxonomy("beavertails").categories))
+    yield Labelled(_exchanged(values, "response"), unsafe, labels)
 
 
 def _safe_rlhf(values: Mapping[str, Any]) -> Iterator[Labelled]:
@@ -113,7 +114,7 @@ def _safe_rlhf(values: Mapping[str, Any]) -> Iterator[Labelled]:
         labels = _flags(given, "harm_category", names, _saferlhf_key) if given else {}
         safe = told(values.get(column), column)
         group = grouped(values, author=f"response_{side}_source", severity=f"response_{side}_severity_level")
-        yield Labelled(_exchanged(values, f"response_{side}"), _settled(safe, labels, column), labels, group)
+        yield Labelled(_exchanged(values, f"response_{side}"), _settled(safe, labels, column, len(names)), labels, group)
 
 
 def _saferlhf_key(name: str) -> str:
@@ -136,11 +137,13 @@ def _flags(given: object, column: str, known: Mapping[str, str], key: Any = str)
     return {name: value for name, value in flags.items() if value is not None}
 
 
-def _settled(safe: bool | None, labels: Mapping[str, bool], column: str) -> bool | None:
-    """The verdict, which must not be against the categories."""
+def _settled(safe: bool | None, labels: Mapping[str, bool], column: str, all_of_them: int) -> bool | None:
+    """The verdict, which must not be against the categories: some of them where it is safe, none where all were judged."""
     if safe is True and any(labels.values()):
         true = next(name for name, value in labels.items() if value)
         raise BrokenError("contradiction", f"{column!r} says that the text is safe, and it has the category {true!r}.")
+    if safe is False and len(labels) == all_of_them and not any(labels.values()):
+        raise BrokenError("contradiction", f"{column!r} says that the text is unsafe, and it has none of {all_of_them} categories.")
     return None if safe is None else not safe
 
 
@@ -210,6 +213,8 @@ def _judged(values: Mapping[str, Any], side: Side) -> Labelled:
 def _of_side(values: Mapping[str, Any], side: Side, unsafe: bool, named: frozenset[str]) -> dict[str, bool]:
     if not unsafe:
         return dict.fromkeys(taxonomy("aegis").categories, False)
+    if not named:  # nobody said what it is unsafe for
+        return {}
     alone = side == "response" or values.get("response_label") != "unsafe"
     # What neither side has, this one has not.
     return {key: key in named for key in taxonomy("aegis").categories if alone or key not in named}

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 from dpoframe_moderation.readers import exchanges
+from dpoframe_moderation.taxonomy import taxonomy
 
 from dpoframe.testing import DatasetContract
 
@@ -82,12 +83,13 @@ def test_beavertails(read: Read, write: Write) -> None:
         {**own, "response": "good", "category": {"self_harm": False}, "is_safe": True},
         {**own, "response": "odd", "category": {"piracy": True}},
         {**own, "response": "both", "category": {"self_harm": True}, "is_safe": True},
+        {**own, "response": "none", "category": dict.fromkeys(taxonomy("beavertails").categories, False)},
         {**own, "response": "broken", "category": "self_harm"},
         {**own, "response": "open", "is_safe": None},
     ]
     found = read(exchanges.beavertails, write(rows))
     assert found.verdicts == {"User: Q?\nAssistant: bad": True, "User: Q?\nAssistant: good": False}
-    assert found.codes == {"outside-taxonomy": 1, "contradiction": 1, "wrong-type": 1, "unlabelled": 1}
+    assert found.codes == {"outside-taxonomy": 1, "contradiction": 2, "wrong-type": 1, "unlabelled": 1}
 
 
 def test_safe_rlhf(read: Read, write: Write) -> None:
@@ -143,6 +145,7 @@ def test_aegis_of_the_second_release(read: Read, write: Write) -> None:
         asked("t", None),
         asked("u", "odd"),
         asked("v", "unsafe", named="Piracy"),
+        asked("w", "unsafe"),
     ]
     found = read(exchanges.aegis, write(rows), form="label")
     labels = {pair.meta["text"]: pair.meta["labels"] for pair in found.pairs}
@@ -150,6 +153,7 @@ def test_aegis_of_the_second_release(read: Read, write: Write) -> None:
     assert "violence" not in labels["q"]
     assert labels["q"]["malware"] is False
     assert not any(labels["r"].values())
+    assert labels["w"] == {}
     assert found.codes == {"redacted": 1, "unlabelled": 1, "wrong-label": 1, "outside-taxonomy": 1}
 
 
