@@ -68,7 +68,9 @@ class EvaluatorSpec:
         assets: Files and models it relies on.
         aggregates: Scale of each figure that `aggregate` returns: figures over all samples that are no means.
         carried: Names of numbers that `score` returns for `aggregate` alone, such as a picture's vector: they are kept with
-            the sample's verdict, and are no figures.
+            the sample's verdict, and are no figures. One called `<metric>_error` is the standard error of that metric's
+            measurement: `dpoframe data build` makes no pair of answers that differ by less than two standard errors of
+            the difference.
         limit: Seconds that one `score`, one `score_batch` or one `aggregate` may take; it is stopped then, and leaves the sample
             unscored or the figure unknown. The samples of a batch that was stopped are asked about one by one.
     """
