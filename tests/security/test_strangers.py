@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import http.server
 import io
 import json
 import re
 import struct
+import threading
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dpoframe import Media, PluginError, hookimpl
+from dpoframe import ConfigError, MachineError, Media, PluginError, hookimpl
 from dpoframe.harness.page import pieces
 from dpoframe.harness.page.dimensions import is_bearable
 from dpoframe.plugins import PluginHost
@@ -220,33 +223,53 @@ def test_consent_is_not_a_models_to_give(ground: Any) -> None:
     assert modality_of(folder, {"trust_remote_code": True}).trust_remote_code
 
 
-def test_a_redirect_gets_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An endpoint that sends the asker elsewhere is refused: the other place is not asked, and sees no key."""
-    import http.server
-    import threading
-
-    from dpoframe import ConfigError
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """Makes an endpoint on this machine: `answering(status, body)` gives a client of it, and the paths it was asked for."""
     from dpoframe.harness.backends.client import Client
 
-    asked: list[str] = []
+    servers: list[http.server.HTTPServer] = []
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked.append(self.path)
-            self.send_response(307 if self.path.startswith("/v1") else 200)
-            self.send_header("Location", f"http://127.0.0.1:{server.server_port}/elsewhere")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+    def serve(status: int, body: bytes = b"") -> tuple[Client, list[str]]:
+        asked: list[str] = []
 
-        def log_message(self, *words: Any) -> None:
-            """Nothing."""
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                asked.append(self.path)
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(status if self.path.startswith("/v1") else 200)
+                self.send_header("Location", f"http://127.0.0.1:{server.server_port}/elsewhere")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *words: Any) -> None:
+                """Nothing."""
+
+        server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return Client(f"http://127.0.0.1:{server.server_port}/v1", "ENDPOINT_KEY", timeout=10, retries=0), asked
 
     monkeypatch.setenv("ENDPOINT_KEY", "endpoint-key-8812")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        client = Client(f"http://127.0.0.1:{server.server_port}/v1", "ENDPOINT_KEY", timeout=10, retries=0)
-        with pytest.raises(ConfigError, match=r"refuses the request \(307\)"):
-            client.post("chat/completions", {})
-        server.shutdown()
+    yield serve
+    for one in servers:
+        one.shutdown()
+        one.server_close()
+
+
+def test_a_redirect_gets_no_key(answering: Callable[..., Any]) -> None:
+    """An endpoint that sends the asker elsewhere is refused: the other place is not asked, and sees no key."""
+    client, asked = answering(307)
+    with pytest.raises(ConfigError, match=r"refuses the request \(307\)"):
+        client.post("chat/completions", {})
     assert asked == ["/v1/chat/completions"]
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_an_answer_nested_without_end(status: int, answering: Callable[..., Any]) -> None:
+    """JSON that is nested too deeply to be read is no answer, or an error without words."""
+    client, _ = answering(status, b'{"error": ' + b"[" * 100_000)
+    with pytest.raises((ConfigError, MachineError), match=r"did not answer|refuses the request"):
+        client.post("chat/completions", {})

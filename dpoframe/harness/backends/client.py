@@ -94,7 +94,8 @@ class Client:
                 if error.code not in _AGAIN:
                     raise self._refusal(error.code, told) from None
                 last = str(error.headers.get("Retry-After") or "")
-            except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: no JSON, as a proxy's page
+            # ValueError: no JSON, as a proxy's page; RecursionError: JSON nested without end.
+            except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
                 told, last = f"{type(error).__name__}: {error}", ""
         raise MachineError(
             f"The endpoint {self.shown} did not answer in {self.retries + 1} tries: {self._plain(told)}. "
@@ -167,7 +168,7 @@ class Client:
         try:
             inner = json.loads(text)["error"]
             text = str(inner["message"] if isinstance(inner, dict) else inner)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             pass
         return self._plain(" ".join(text.split())[:300] or error.reason)
 
