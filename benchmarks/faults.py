@@ -365,6 +365,7 @@ def wandb(folder: Path, draw: random.Random, times: int) -> Iterator[Outcome]:
                 silent.close()
             code, took = end(process, 120), time.monotonic() - started
             left = leftovers(30)
+            print(f"W&B {name}: {took:.0f} s, {seconds:.0f} s without it", file=sys.stderr)
             found = state(out) if code == 0 else {}
             unlike = [key for key, value in expected.items() if found.get(key) != value]
             yield (

@@ -25,6 +25,9 @@ from dpoframe.reporter import Reporter, ReporterSession, RunInfo
 from dpoframe.types import Media
 
 CONNECT_SECONDS = 3.0
+START_SECONDS = 12.0
+"""Most that a start may take, so that a run of hours does not begin with a minute of silence."""
+
 ROWS = 500
 """Rows of a table; W&B's own pages bear no more."""
 
@@ -47,7 +50,7 @@ class Wandb(Reporter):
         group: Runs shown together; the run's name if not given, so that its evaluations stand beside it.
         tags: Words to find the run by.
         log_model: Whether the aligned model goes along as an artifact.
-        timeout: Seconds that the start, and the end, may take at most.
+        timeout: Seconds that the end may take at most; the start takes no more than 12 of them.
     """
 
     project: str = "dpoframe"
@@ -66,7 +69,9 @@ class Wandb(Reporter):
             raise MissingExtraError("The reporter wandb", "wandb", "pip install 'dpoframe[wandb]'") from error
 
         mode, model = chosen_mode(self.mode), f"{plain(run.name) or 'model'}:{version_of(run)}"
-        settings = wandb.Settings(init_timeout=self.timeout, console="off", silent=True, x_disable_stats=True, x_disable_meta=True)
+        settings = wandb.Settings(
+            init_timeout=min(self.timeout, START_SECONDS), console="off", silent=True, x_disable_stats=True, x_disable_meta=True
+        )
         opened = wandb.init(
             project=self.project,
             entity=self.entity,

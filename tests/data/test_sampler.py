@@ -100,3 +100,17 @@ def test_a_resumed_sampler_counts_the_whole_run() -> None:
     sampler = StepSampler(3, 6)
     assert [*sampler] == [3, 4, 5]
     assert len(sampler) == 6
+
+
+@pytest.mark.parametrize("bucket", [True, False])
+def test_the_order_is_that_of_one_process_up_to_4096_ranks(bucket: bool) -> None:
+    """Whatever the number of ranks, their shares of a step, laid side by side, are the step of one process, in its order."""
+    size, pairs = 8192, made(10_000, 3_000)
+    whole = [PairStream(pairs, size, 5, bucket).step(number) for number in range(4)]
+    for world in (1, 2, 3, 64, 1000, 4096):
+        for rank in {0, world // 2, world - 1}:  # each rank computes the order for itself
+            own = PairStream(pairs, size, 5, bucket)
+            assert [own.step(number)[share(size, rank, world)] for number in range(4)] == [
+                step[share(size, rank, world)] for step in whole
+            ]
+        assert [place for rank in range(world) for place in whole[3][share(size, rank, world)]] == whole[3]
