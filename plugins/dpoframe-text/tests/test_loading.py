@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
+import sys
 import time
 
 import pytest
@@ -212,8 +213,10 @@ class Model(LlamaForCausalLM):
 """
 
 
-def test_code_that_was_allowed_is_named(tiny, tmp_path):
+def test_code_that_was_allowed_is_named(tiny, tmp_path, monkeypatch):
     """With consent the code runs, and a warning names the folder and the file; it comes once a process."""
+    monkeypatch.setattr("sys.path", [*sys.path])
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
     folder = tmp_path / "coded"
     shutil.copytree(tiny, folder)
     (folder / "own.py").write_text(CODE)
