@@ -120,13 +120,13 @@ class Inspection:
         )
 
     def summary(self) -> dict[str, Any]:
-        """Counts, first refused rows and findings as plain values."""
+        """Counts, first refused rows and findings as plain values, without secrets."""
         shown = {
-            code: [{"source": row.source, "row": row.row, "reason": row.reason} for row in rows]
+            code: [{"source": scrubbed(row.source), "row": row.row, "reason": scrubbed(row.reason)} for row in rows]
             for code, rows in self.examples.items()
         }
         return {
-            "source": self.name,
+            "source": scrubbed(self.name),
             "rows": self.rows,
             "used": self.used,
             "digest": self.digest,

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from dpoframe.config.secrets import masked
 from dpoframe.data.codes import CODES
 from dpoframe.data.files import written
 from dpoframe.data.inspection import Inspection, plain
@@ -115,7 +114,7 @@ class LoadedPairs:
         """Writes `run`/data/quarantine.jsonl and `run`/data/summary.json, each whole or not at all."""
         write_quarantine(self.refused, run / "data" / "quarantine.jsonl")
         with written(run / SUMMARY) as file:
-            file.write_text(json.dumps(masked(self.summary), indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
+            file.write_text(json.dumps(self.summary, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
 
 
 def _sources(run: Path) -> list[dict[str, Any]]:
