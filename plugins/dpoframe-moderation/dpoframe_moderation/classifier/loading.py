@@ -7,10 +7,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from dpoframe import CheckpointError, ConfigError, DpoframeError, MachineError
 from dpoframe_moderation.classifier.labels import Labels
+from dpoframe_moderation.classifier.own_code import tell_of_code
 from dpoframe_moderation.classifier.quiet import quiet
 from dpoframe_moderation.classifier.source import HEAD, Source, locate
 from dpoframe_moderation.taxonomy import plain
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
 DtypeName: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
+_NO_PICKLES = (
+    "Weights are read from safetensors alone, since pickles can run code: the hub converts on request, and `save_pretrained` of "
+    "transformers or peft writes them where you trust the file."
+)
 _UNNAMED = re.compile(r"LABEL_\d+")
 _SINGLE = "single_label_classification"
 _MULTI = "multi_label_classification"
@@ -77,7 +83,7 @@ class Loader:
         from transformers import AutoConfig
 
         home = self if self.adapter is None or _has_config(self.source) else self.base
-        where, options = home.source.arguments(home.revision, self.trust_remote_code)
+        where, options = home._arguments
         with home._explained():
             found: PretrainedConfig = AutoConfig.from_pretrained(where, **options)
         return found
@@ -115,7 +121,7 @@ class Loader:
         """The tokenizer; an adapter without one has its base's."""
         from transformers import AutoTokenizer
 
-        where, options = self.source.arguments(self.revision, self.trust_remote_code)
+        where, options = self._arguments
         try:
             with self._explained():
                 return AutoTokenizer.from_pretrained(where, **options)
@@ -140,7 +146,7 @@ class Loader:
         import torch
         from transformers import AutoModelForSequenceClassification
 
-        where, options = self.source.arguments(self.revision, self.trust_remote_code)
+        where, options = self._arguments
         named: dict[str, Any] = {
             "num_labels": len(labels.names),
             "id2label": dict(enumerate(labels.names)),
@@ -150,7 +156,13 @@ class Loader:
         with self._explained(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             loaded: Any = AutoModelForSequenceClassification.from_pretrained(
-                where, output_loading_info=True, dtype=getattr(torch, dtype), ignore_mismatched_sizes=new_head, **named, **options
+                where,
+                output_loading_info=True,
+                use_safetensors=self.source.kind != "gguf",
+                dtype=getattr(torch, dtype),
+                ignore_mismatched_sizes=new_head,
+                **named,
+                **options,
             )
         model, told = loaded
         self._require(model, told["missing_keys"], headless=new_head or not self.has_head)
@@ -161,10 +173,24 @@ class Loader:
 
     def with_adapter(self, model: Any) -> Any:
         """The weights with this source's adapter on them (a `PeftModel`), not trainable."""
+        from huggingface_hub import hf_hub_download
         from peft import PeftModel
 
+        name = "adapter_model.safetensors"
         with self._explained():
+            # peft would take a pickle where there is no other file.
+            if self.source.kind == "hub":
+                hf_hub_download(self.source.where, name, revision=self.revision, local_files_only=self.source.offline)
+            elif not (Path(self.source.where) / name).is_file():
+                raise CheckpointError(f"{self.source} holds no {name}. {_NO_PICKLES}")
             return PeftModel.from_pretrained(model, self.source.where, revision=self.revision)
+
+    @cached_property
+    def _arguments(self) -> tuple[str, dict[str, Any]]:
+        """What `from_pretrained` is called with; code that will run is told of."""
+        if self.trust_remote_code and self.source.kind != "gguf":
+            tell_of_code(self.source, self.revision)
+        return self.source.arguments(self.revision, self.trust_remote_code)
 
     def _require(self, model: Any, missing: set[str], headless: bool) -> None:
         body = f"{model.base_model_prefix}."
@@ -199,12 +225,11 @@ class Loader:
             )
         line = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
         said = re.sub(r"\s*https?://\S+", "", line)[:300]
-        return CheckpointError(f"{self.source} cannot be loaded: {said}")
+        pickled = f" {_NO_PICKLES}" if ".safetensors" in said else ""
+        return CheckpointError(f"{self.source} cannot be loaded: {said}{pickled}")
 
 
 def _has_config(source: Source) -> bool:
-    from pathlib import Path
-
     return source.kind == "folder" and (Path(source.where) / "config.json").is_file()
 
 

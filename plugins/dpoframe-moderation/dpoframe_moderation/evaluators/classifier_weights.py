@@ -12,7 +12,7 @@ from typing import Any
 
 from dpoframe import Asset, MachineError
 
-_READ = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model")
+_READ = ("*.safetensors", "*.json", "*.txt", "*.model")
 _LICENCE = re.compile(r"^license:\s*[\"']?([\w.+-]+)", re.MULTILINE)
 
 
@@ -41,8 +41,9 @@ class ClassifierWeights:
         found = own if own.exists() else self._cached()
         if found is None:
             raise MachineError(f"The classifier {self.model!r} is not on this machine. Get it once: hf download {self.model}")
-        if not (found / "config.json").is_file() or not [*found.glob("*.safetensors"), *found.glob("*.bin")]:
-            raise MachineError(f"{found} is no folder of a model of transformers: config.json and weights are expected in it.")
+        if not (found / "config.json").is_file() or not any(found.glob("*.safetensors")):
+            expected = "config.json and weights in safetensors are expected in it; pickles, which can run code, are not read"
+            raise MachineError(f"{found} is no folder of a model of transformers: {expected}.")
         return found
 
     def settings(self) -> dict[str, Any]:

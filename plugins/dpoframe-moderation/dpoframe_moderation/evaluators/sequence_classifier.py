@@ -64,7 +64,7 @@ class SequenceClassifier:
     def chances(self, texts: Sequence[str]) -> list[float]:
         """The probability of each text to be toxic; texts of like length are read together."""
         folder = self.weights.folder()
-        files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
+        files = sorted(folder.glob("*.safetensors"))
         loaded = _loaded(folder, tuple(digest_of(file) for file in files))
         places = tuple(_labels_of(self.weights.settings())[label] for label in self.labels())
         return loaded.chances(texts, places)
@@ -153,7 +153,7 @@ def _loaded(folder: Path, marks: tuple[str, ...]) -> _Loaded:
 
     with quiet():
         model = AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+            folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     where = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")

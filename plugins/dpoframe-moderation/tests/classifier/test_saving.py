@@ -10,11 +10,14 @@ import pytest
 import torch
 from dpoframe_moderation.classifier.adapters import LoraSection
 from dpoframe_moderation.classifier.modality import TextClassifier
+from dpoframe_moderation.classifier.own_code import named_in, told
+from dpoframe_moderation.classifier.source import Source
 
 from dpoframe import CheckpointError, ConfigError, Example, Request
 
 from .conftest import LABELS
 
+NAMED = dict(enumerate(LABELS))
 EXAMPLES = [Example("i hate you", "hate\nnot unsafe", 0, "a"), Example("have a nice day you all", "violence", 0, "b")]
 
 
@@ -172,6 +175,57 @@ def test_what_is_no_model(encoder, tmp_path):
     save_file(kept, lacking / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match="lacks 16 weights of a BertForSequenceClassification"):
         TextClassifier(str(lacking), LABELS).build()
+
+
+def test_pickles_are_not_read(encoder, tmp_path):
+    """Weights that lie there as a pickle alone are refused, a model's and an adapter's, and nothing in the pickle is called."""
+    folder, trap = tmp_path / "pickled", tmp_path / "trap"
+    shutil.copytree(encoder, folder)
+    (folder / "model.safetensors").unlink()
+    for name in ("pytorch_model.bin", "adapter_model.bin"):
+        (folder / name).write_bytes(b"cbuiltins\nopen\n(V" + str(trap).encode() + b"\nVw\ntR.")
+    with pytest.raises(CheckpointError, match="safetensors alone"):
+        TextClassifier(str(folder), LABELS).build()
+    adapter = {"peft_type": "LORA", "task_type": "SEQ_CLS", "base_model_name_or_path": str(encoder)}
+    (folder / "adapter_config.json").write_text(json.dumps(adapter))
+    (folder / "config.json").write_text(json.dumps({**json.loads((folder / "config.json").read_text()), "id2label": NAMED}))
+    with pytest.raises(CheckpointError, match=r"no adapter_model\.safetensors"):
+        TextClassifier(str(folder)).build()
+    assert not trap.exists()
+
+
+CODE = """
+from transformers import BertConfig, BertForSequenceClassification
+class Config(BertConfig):
+    model_type = "own"
+class Model(BertForSequenceClassification):
+    config_class = Config
+"""
+
+
+def test_code_that_was_allowed_is_named(encoder, tmp_path):
+    """Code that a model brings is refused without consent; with it a warning names the folder and the file before it runs."""
+    folder = tmp_path / "coded"
+    shutil.copytree(encoder, folder)
+    (folder / "own.py").write_text(CODE)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Config", "AutoModelForSequenceClassification": "own.Model"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="set trust_remote_code: true"):
+        TextClassifier(str(folder), LABELS).build()
+    with pytest.warns(RuntimeWarning, match=r"runs now: own\.py of .*coded\.$"):
+        model = TextClassifier(str(folder), LABELS, trust_remote_code=True).build()
+    assert type(model).__name__ == "Model"
+
+
+def test_the_origin_of_code_is_told_by_repository_and_revision():
+    """Code of a model on the hub is named with its revision, or that none is fixed; another repository's by its own name."""
+    hub = Source("hub", "some/model")
+    assert told("some/model", ["m.py"], hub, "abc123").endswith("m.py of some/model at revision abc123.")
+    assert told("some/model", ["m.py"], hub, None).endswith("m.py of some/model at its newest revision.")
+    assert told("other/code", ["m.py"], hub, "abc123").endswith("m.py of other/code at its newest revision.")
+    assert list(named_in({"auto_map": {"A": "other/code--m.C", "B": ["t.Slow", None]}})) == [("other/code", "m"), ("", "t")]
+    assert list(named_in({"auto_map": 5})) == []
 
 
 def test_what_older_readers_need(decoder, tmp_path):

@@ -295,6 +295,15 @@ def test_missing_classifier_is_refused(wrong: str) -> None:
     assert Toxicity(classifier=wrong).spec.assets == ()
 
 
+def test_pickles_are_refused(folder: Path, tmp_path: Path) -> None:
+    """A classifier whose weights are a pickle is refused before it is read, since reading one can run code."""
+    for file in folder.iterdir():
+        (tmp_path / file.name.replace("model.safetensors", "pytorch_model.bin")).write_bytes(file.read_bytes())
+    found = Toxicity(classifier=str(tmp_path)).probe()
+    assert isinstance(found, Refused)
+    assert "pickles" in found.reason
+
+
 def test_other_models_are_refused(folder: Path, tmp_path: Path) -> None:
     """A model that is no classifier of texts is refused by its kind."""
     other = changed(folder, tmp_path / "other", architectures=["BertForMaskedLM"])
