@@ -70,7 +70,9 @@ def _loaded(model: LocalModel, kind: Kind, mark: str) -> Loaded:
     folder = model.folder()
     where = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     with _quiet():
-        network = made.from_pretrained(folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False)
+        network = made.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
+        )
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token

@@ -59,7 +59,8 @@ class LocalModel:
         if not (found / "config.json").is_file():
             raise MissingModelError(f"{found} holds no config.json, so it is no model folder of transformers", self._fix())
         if not _weights(found):
-            raise MissingModelError(f"{found} holds neither .safetensors nor .bin, so the weights are missing", self._fix())
+            lost = f"{found} holds no weights in safetensors; pickles, which can run code, are not read"
+            raise MissingModelError(lost, self._fix())
         return found
 
     def settings(self) -> dict[str, Any]:
@@ -117,7 +118,7 @@ def digest_of(file: Path) -> str:
 
 
 def _weights(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+    return sorted(folder.glob("*.safetensors"))
 
 
 def _digest(file: Path) -> str:

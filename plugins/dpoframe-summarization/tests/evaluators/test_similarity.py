@@ -91,6 +91,11 @@ def test_what_is_not_here_is_refused(encoder: Path, tmp_path: Path, monkeypatch:
     state = Similarity(str(tmp_path)).probe()
     assert isinstance(state, Refused)
     assert "config.json" in state.reason
+    for file in encoder.iterdir():
+        (tmp_path / file.name.replace("model.safetensors", "pytorch_model.bin")).write_bytes(file.read_bytes())
+    state = Similarity(str(tmp_path)).probe()
+    assert isinstance(state, Refused)
+    assert "pickles" in state.reason
     state = Similarity("nobody/never-fetched").probe()
     assert isinstance(state, Refused)
     assert "hf download nobody/never-fetched" in state.fix
