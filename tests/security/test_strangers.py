@@ -273,3 +273,28 @@ def test_an_answer_nested_without_end(status: int, answering: Callable[..., Any]
     client, _ = answering(status, b'{"error": ' + b"[" * 100_000)
     with pytest.raises((ConfigError, MachineError), match=r"did not answer|refuses the request"):
         client.post("chat/completions", {})
+
+
+def test_links_may_lead_where_the_user_says(ground: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link out of the data counts as inside where the environment names its target's folder; the hub's own always do."""
+    from dpoframe import is_inside
+
+    other, folder = ground.home / "disk", ground.home / "data"
+    snapshot, blobs = ground.home / "datasets--a--b" / "snapshots" / "c0ffee", ground.home / "datasets--a--b" / "blobs"
+    for place in (other, folder, snapshot, blobs):
+        place.mkdir(parents=True)
+    (other / "a.png").touch()
+    (blobs / "ab12").touch()
+    (folder / "plain.png").touch()
+    (folder / "within.png").symlink_to("plain.png")
+    (folder / "out.png").symlink_to(other / "a.png")
+    (folder / "pictures").symlink_to(other)
+    (snapshot / "x.png").symlink_to("../../blobs/ab12")
+    (snapshot / "y.png").symlink_to(other / "a.png")
+    assert is_inside(folder / "plain.png", folder)
+    assert is_inside(folder / "within.png", folder)
+    assert is_inside(snapshot / "x.png", snapshot)
+    outward = [(folder / "out.png", folder), (folder / "pictures" / "a.png", folder), (snapshot / "y.png", snapshot)]
+    assert not any(is_inside(*one) for one in outward)
+    monkeypatch.setenv("DPOFRAME_MEDIA_ROOTS", str(other))
+    assert all(is_inside(*one) for one in outward)

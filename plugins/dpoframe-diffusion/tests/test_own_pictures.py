@@ -212,6 +212,20 @@ class TestImageRows:
         assert codes(refused) == [(1, code)]
         assert "rejected" in refused[0].reason
 
+    def test_links_that_leave_the_folder(self, write, tmp_path, monkeypatch) -> None:
+        """A picture that is a link to one elsewhere is refused, unless the environment names where it leads."""
+        place = tmp_path / "rows"
+        place.mkdir()
+        moved = place / "rows.jsonl"
+        write({"prompt": "p", "chosen": "a.png", "rejected": "b.png"}).rename(moved)
+        (tmp_path / "a.png").rename(place / "a.png")
+        (place / "b.png").symlink_to(tmp_path / "b.png")
+        pairs, refused = split(image_rows(moved))
+        assert (pairs, codes(refused)) == ([], [(1, "media-outside")])
+        assert "a link that leaves" in refused[0].reason
+        monkeypatch.setenv("DPOFRAME_MEDIA_ROOTS", str(tmp_path))
+        assert len(split(image_rows(moved))[0]) == 1
+
     def test_root(self, write, tmp_path) -> None:
         """With `root` paths start there, and an absolute path inside it is taken."""
         place = tmp_path / "elsewhere"
