@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-_LOUD = ("huggingface_hub", "httpx", "peft")
+_LOUD = ("huggingface_hub", "httpx", "httpx2", "peft")
 
 
 @contextlib.contextmanager

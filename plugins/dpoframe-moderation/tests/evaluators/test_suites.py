@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import dpoframe_moderation
 import pytest
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from dpoframe import ConfigError, Example, MachineError, Modality, Refused, Request, Sample, Scores, as_text
 from dpoframe.harness import Subject, load_suite, run_suite
+from dpoframe.testing import DatasetContract
 
 SUITES = dpoframe_moderation.dpoframe_suites()
 EXAMPLES = Path(dpoframe_moderation.__file__).parent / "readers" / "examples"
@@ -57,6 +58,13 @@ class Guard(Modality):
         for request in requests:
             answer = "unsafe\nhate" if self.flags(request.prompt) else "safe"
             yield Sample(request.id, request.prompt, answer, detail={"length": 1.0})
+
+
+class TestModerationTexts(DatasetContract):
+    """The contract of every data set, on the one that suites read."""
+
+    dataset = staticmethod(moderation_texts)
+    options: ClassVar[Mapping[str, Any]] = moderation_texts.example_options  # type: ignore[attr-defined]
 
 
 def paths(name: str, folder: Path = EXAMPLES) -> list[str]:
