@@ -63,6 +63,22 @@ def attack(folder, secret, pid, port, path, name):
         tried("kcmp", lambda: syscall(NUMBERS["kcmp"], each, os.getpid(), 0, 0, 0))
     return through
 """,
+    "look_for_processes": """
+def attack(folder, secret, pid, port, path, name):
+    for each in (pid, os.getppid(), 1):
+        tried("limits", lambda: syscall(NUMBERS["prlimit64"], each, 7, None, ctypes.create_string_buffer(16)))
+        tried("affinity", os.sched_getaffinity, each)
+        for kind in range(4):
+            tried("clock", time.clock_gettime, ~each << 3 | kind)
+            tried("resolution", time.clock_getres, ~each << 3 | kind)
+        tried("group", os.getpgid, each)
+        tried("session", os.getsid, each)
+        tried("priority", os.getpriority, os.PRIO_PROCESS, each)
+        tried("scheduler", os.sched_getscheduler, each)
+    own = (os.sched_getaffinity(0), resource.getrlimit(resource.RLIMIT_CPU), time.process_time(), time.thread_time())
+    assert all(own) and time.clock_gettime(time.CLOCK_BOOTTIME) > 0 < time.get_clock_info("monotonic").resolution
+    return through
+""",
     "kill_everything": """
 def attack(folder, secret, pid, port, path, name):
     # Only where harmless signals are held is a harmful one sent.
