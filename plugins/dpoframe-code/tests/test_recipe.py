@@ -37,11 +37,50 @@ def test_training_without_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert not (tmp_path / "run").exists()
 
 
-def test_it_trains_on_what_is_built(tmp_path: Path) -> None:
-    """The recipe's own data section reads a folder of built pairs; a tenth is held out, and the evidence stays with each pair."""
-    example = Path(code_pairs.example_options["path"])  # type: ignore[attr-defined]
-    (tmp_path / "passed.jsonl").write_bytes(example.read_bytes())
-    recipe = load_recipe("code-execution", overrides=[f"data.path={tmp_path}", "data.validation=0.4"])
+def test_its_data_are_what_was_built(tmp_path: Path) -> None:
+    """The recipe's own data section reads a folder of built pairs; a part is held out, and the evidence stays with each pair."""
+    recipe = load_recipe("code-execution", overrides=[f"data.path={built(tmp_path)}", "data.validation=0.4"])
     loaded = load_pairs(recipe.data, host())
     assert (len(loaded.train) + len(loaded.validation), loaded.refused) == (4, [])
     assert {pair.meta["rejected_passed"] for pair in (*loaded.train, *loaded.validation)} == {0.0}
+
+
+def test_it_trains_on_what_was_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From built pairs to an aligned model: the first step has no margin yet, and what comes out is an adapter that loads."""
+    monkeypatch.setenv("DPOFRAME_CACHE", str(tmp_path / "cache"))
+    changes = [f"modality.model={small_model(tmp_path / 'small')}", f"data.path={built(tmp_path / 'pairs')}", "data.validation=0"]
+    changes += ["modality.lora.top_layers=1", "modality.max_length=256"]
+    changes += ["trainer.batch_size=2", "trainer.max_epochs=1", "trainer.accelerator=cpu"]
+    words = [word for change in changes for word in ("--set", change)]
+    assert main(["train", "code-execution", "--out", str(tmp_path / "run"), *words]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert rows[0]["rewards/margins"] == pytest.approx(0, abs=1e-6)
+    assert 0 < rows[0]["text/differing"] < 1
+    adapter = json.loads((tmp_path / "run" / "model" / "adapter_config.json").read_text())
+    assert adapter["r"] == 16
+    assert (tmp_path / "run" / "model" / "adapter_model.safetensors").is_file()
+
+
+def built(folder: Path) -> Path:
+    """A folder of pairs as `dpoframe data build` leaves it."""
+    folder.mkdir(exist_ok=True)
+    example = Path(code_pairs.example_options["path"])  # type: ignore[attr-defined]
+    (folder / "passed.jsonl").write_bytes(example.read_bytes())
+    return folder
+
+
+def small_model(folder: Path) -> Path:
+    """A random Llama of two layers, whose tokens are bytes."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    letters = ["<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    made = Tokenizer(models.BPE(vocab={letter: number for number, letter in enumerate(letters)}, merges=[]))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>")
+    tokenizer.chat_template = "{% for message in messages %}{{ message.content }}</s>{% endfor %}"
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_hidden_layers": 2}
+    config = LlamaConfig(vocab_size=len(letters), max_position_embeddings=1024, bos_token_id=0, eos_token_id=1, **shape)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
