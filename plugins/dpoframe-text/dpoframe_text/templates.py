@@ -115,8 +115,6 @@ class Conversation:
         return [*messages, {"role": "assistant", "content": answer}]
 
     def _render(self, messages: Messages, **switches: Any) -> str:
-        from jinja2 import TemplateError
-
         if self.template is None and not self.tokenizer.chat_template:
             raise DataError(
                 "The data holds chat messages, and the model has no chat template. Give the modality a chat_template, "
@@ -124,7 +122,7 @@ class Conversation:
             )
         try:
             return str(self.tokenizer.apply_chat_template(messages, tokenize=False, chat_template=self.template, **switches))
-        except (TemplateError, ValueError) as error:
+        except Exception as error:  # a template's expressions raise whatever they like
             roles = ", ".join(str(message["role"]) for message in messages)
             raise DataError(f"The chat template refused a conversation with the roles {roles}: {error}") from error
 

@@ -109,3 +109,25 @@ def test_end_of_turn(tokenizer):
     assert Conversation(tokenizer).end_of_turn() == "<|end|>\n"
     assert Conversation(tokenizer, template=BODY).end_of_turn() == ";"
     assert Conversation(tokenizer, template=DEAF).end_of_turn() == ""
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ messages.__class__.__mro__[1].__subclasses__() }}",
+        "{{ raise_exception.__globals__['os'].system('touch sprung') }}",
+        "{{ lipsum.__globals__['os'].popen('touch sprung').read() }}",
+        "{% set _ = messages.append({'role': 'user', 'content': 'x'}) %}",
+        "{% include '/etc/passwd' %}",
+        "{% for i in range(10**12) %}x{% endfor %}",
+        "{% for m in messages %}",
+    ],
+)
+def test_templates_that_reach_out_are_refused(template, tokenizer, tmp_path, monkeypatch):
+    """A template of a stranger's model reaches neither Python's objects nor files, changes no message, and does not loop for ever."""
+    monkeypatch.chdir(tmp_path)
+    asked = [dict(one) for one in ASKED]
+    with pytest.raises(DataError, match="The chat template"):
+        Conversation(tokenizer, template=template).prompt(asked)
+    assert asked == ASKED
+    assert not (tmp_path / "sprung").exists()
