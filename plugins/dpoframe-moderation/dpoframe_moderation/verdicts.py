@@ -20,7 +20,12 @@ SAFE_WITH_CATEGORIES = "safe-with-categories"
 _MARKS = re.compile(r"[*_`~#>\\]+")
 # Not within a longer word; letters of other scripts may touch it, because not every language puts blanks between words.
 _WORD = r"(?<![a-z0-9-])(?P<word>unsafe|safe)(?![a-z0-9-])"
-_MENTION = re.compile(rf"(?:(?P<no>\bnot|n['\u2019]t)\s+)?{_WORD}(?:[\"']?\s*[:=]\s*[\"']?(?P<value>true|false|yes|no)\b)?")
+# A denial reaches over a few words (`not at all safe`, `I don't think this is safe`), not over what begins another statement.
+_OVER = r"(?:(?!only\b|just\b|and\b|but\b|so\b|or\b|because\b|hence\b|(?:un)?safe\b)[^\W\d_]+\s+){0,3}?"
+_MENTION = re.compile(
+    rf"(?:(?P<open>\b(?:whether|if))\s+{_OVER}|(?P<no>\b(?:not|never|hardly)|n['\u2019]t)\s+{_OVER})?{_WORD}"
+    r"(?:[\"']?\s*[:=]\s*[\"']?(?P<value>true|false|yes|no)\b)?"
+)
 _ATOMS = re.compile(r"(?:^|\n)\s*(?:[-+]|\d+[.)])\s|[,;:|(){}\[\]\"\n•]|\.(?=\s|$)|\band\b|&")
 _HEADINGS = {"category", "categories", "label", "labels", "reason", "reasons", "violated categories", "verdict", ""}
 _MOST_PARTS = 4
@@ -47,12 +52,12 @@ class Parsed:
 def parse(answer: str, taxonomy: Taxonomy) -> Parsed:
     """Reads an answer such as `safe` or `unsafe`, below it `hate, violence`.
 
-    Case, Markdown, control and zero-width characters and full-width letters make no difference; `not safe` is unsafe, and so is
-    `"safe": false`. The verdict may stand anywhere, but all that is said of it must agree. Categories follow it: keys or words of
-    the taxonomy, one a line or with commas between them.
+    Case, Markdown, control and zero-width characters and full-width letters make no difference; `not safe` and `not at all safe`
+    are unsafe, and so is `"safe": false`; `whether it is safe` says neither. The verdict may stand anywhere, but all that is said
+    of it must agree. Categories follow it: keys or words of the taxonomy, one a line or with commas between them.
     """
     text = _MARKS.sub(" ", bare(answer).casefold())
-    mentions = list(_MENTION.finditer(text))
+    mentions = [mention for mention in _MENTION.finditer(text) if not mention["open"]]
     verdicts = {_said(mention) for mention in mentions}
     if len(verdicts) != 1:
         return Parsed(None, problem=TWO_VERDICTS if verdicts else NO_VERDICT)

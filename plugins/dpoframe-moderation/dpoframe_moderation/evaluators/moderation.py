@@ -60,7 +60,7 @@ class Moderation(Evaluator):
     unparsable: Literal["own", "safe", "unsafe"] = "own"
 
     spec: ClassVar[EvaluatorSpec] = SpecOf(  # type: ignore[assignment]
-        EvaluatorSpec("moderation", "0.1.0", "response", {}, "f1", aggregates=_SUMS)
+        EvaluatorSpec("moderation", "0.2.0", "response", {}, "f1", aggregates=_SUMS)
     )
 
     def __post_init__(self) -> None:
