@@ -124,7 +124,7 @@ def test_end_of_turn(tokenizer):
     ],
 )
 def test_templates_that_reach_out_are_refused(template, tokenizer, tmp_path, monkeypatch):
-    """A template of a stranger's model reaches neither Python's objects nor files, changes no message, and does not loop for ever."""
+    """A template of a stranger's model reaches neither Python's objects nor files, changes no message, and ends."""
     monkeypatch.chdir(tmp_path)
     asked = [dict(one) for one in ASKED]
     with pytest.raises(DataError, match="The chat template"):
