@@ -114,7 +114,7 @@ def test_greedy_run(tmp_path: Path, problems: Path, sandbox: Sandbox) -> None:
 
 
 def test_drawn_run(tmp_path: Path, problems: Path, sandbox: Sandbox) -> None:
-    """Several answers a problem: pass@k over problems with an interval, and no pass@k for which there are too few."""
+    """Several answers a problem: pass@k with an interval over problems, and no pass@k for which there are too few."""
     good, bad = "    return max([0, *xs])\n", "    return 1\n"
     answers = {"HumanEval/900": [good, bad, bad, bad], "HumanEval/950": [bad] * 4}
     changes = (f"prompts.path={problems}", "samples=4", "generation.temperature=0.8")
@@ -122,6 +122,8 @@ def test_drawn_run(tmp_path: Path, problems: Path, sandbox: Sandbox) -> None:
     assert found["pass_at_k"]["value"] == pytest.approx(0.125)
     assert found["pass_at_k/pass@2"]["value"] == pytest.approx(0.25)
     assert (found["pass_at_k"]["n"], "passed" in found) == (2, False)
+    # Of two problems with .25 and 0 a draw of problems gives .25, 0 or their mean; a draw of answers would give more.
+    assert (found["pass_at_k"]["ci_low"], found["pass_at_k"]["ci_high"]) == (0, 0.25)
     short = results(tmp_path / "b", SUITES["humaneval-base"], answers, *changes, "evaluators=[{name: pass_at_k, k: [8]}]")
     assert short["pass_at_k"]["value"] is None
     assert "pass@8 needs 8 scored answers a problem" in short["pass_at_k"]["reason"]
