@@ -31,7 +31,7 @@ def clean(value: Any, name: str) -> Clean:
     Raises:
         BrokenError: It is no text, or empty, or holds a NUL or half a character.
     """
-    if isinstance(value, list | tuple) and value and all(isinstance(part, str) for part in value):
+    if isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
         value = " ".join(part.strip() for part in value)
     if value is not None and not isinstance(value, str):
         raise BrokenError("wrong-type", f"'{name}' must be text or a list of sentences, found {type(value).__name__}.")

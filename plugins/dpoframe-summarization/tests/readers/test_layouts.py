@@ -69,6 +69,7 @@ def test_annotators_and_questions(written: Written, divided: Divided) -> None:
     [
         (flat(BAD, text=None), "empty-source", "pair_data.py"),
         (flat(BAD, text=" \u200b\ufeff "), "empty-source", "missing, empty or blank"),
+        (flat(BAD, text=[]), "empty-source", "missing, empty or blank"),
         (flat(BAD, text="a\0b"), "control-character", "position 2"),
         (flat(BAD, text="half \ud800"), "not-utf8", "position 6"),
         (flat(BAD, text=7), "wrong-type", "found int"),
