@@ -13,7 +13,7 @@ import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback
 from torch import nn
-from torch.multiprocessing.spawn import ProcessException
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 import dpoframe
 from dpoframe.checkpoint import DurableCheckpointIO, export
@@ -40,6 +40,7 @@ from dpoframe.train.folder import RunFolder
 from dpoframe.train.hooks import RunHooks
 from dpoframe.train.interruption import InterruptedRunError, Interruption, passed_on
 from dpoframe.train.lightning_trainer import make_trainer, quiet
+from dpoframe.train.lost import lost_processes_told
 from dpoframe.train.module import AlignmentModule
 from dpoframe.train.preparing import prepare
 from dpoframe.train.progress import ProgressBar, Telling, Told
@@ -108,7 +109,7 @@ def fit(
         DataError: no pair can be used, or a run to go on with began with other pairs.
         CheckpointError: there is nothing to resume.
         TrainingError: a loss is not finite.
-        MachineError: the disk is full, or the folder may not be written.
+        MachineError: the disk is full, the folder may not be written, or a process of the run was ended from outside.
     """
     folder, known = RunFolder(Path(out)), host or installed()
     changes: list[Fault] = []
@@ -183,11 +184,11 @@ class Run:
             self.folder.create(self.recipe, self.info.environment)
         checkpoint = self.checkpoint() if resume else None
         try:
-            with quiet(), passed_on(trainer) as received:
+            with quiet(), lost_processes_told(), passed_on(trainer) as received:
                 trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except InterruptedRunError as stopped:
             return self.interrupted(stopped)
-        except ProcessException as error:  # from a rank that this process forked or spawned
+        except ProcessRaisedException as error:  # from a rank that this process forked or spawned
             if (told := InterruptedRunError.told_in(str(error))) is None:
                 raise
             return self.interrupted(InterruptedRunError(received[0], told.step) if received else told)
