@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from dpoframe_summarization.evaluators import similarity
+from dpoframe_summarization.evaluators import encoders, similarity
 from dpoframe_summarization.evaluators.example import EXAMPLES
 from dpoframe_summarization.evaluators.similarity import Similarity
 
@@ -116,3 +117,22 @@ def test_other_weights_are_other_results(encoder: Path, tmp_path: Path) -> None:
     state = load_file(tmp_path / "model.safetensors")
     save_file({name: one + 0.01 for name, one in state.items()}, tmp_path / "model.safetensors", metadata={"format": "pt"})
     assert Similarity(str(tmp_path)).spec.assets[0].digest != Similarity(str(encoder)).spec.assets[0].digest
+
+
+def test_texts_of_like_length_go_together(encoder: Path, monkeypatch: pytest.MonkeyPatch, summary: Callable[..., Sample]) -> None:
+    """Texts go to the encoder from the longest to the shortest, so that few are padded, and come back in their order."""
+    monkeypatch.setattr(encoders, "_AT_ONCE", 2)
+    widths: list[int] = []
+    plain = similarity._means
+
+    def watched(outputs: Any, inputs: Any) -> list[Any]:
+        widths.append(inputs["input_ids"].shape[1])
+        return plain(outputs, inputs)
+
+    monkeypatch.setattr(similarity, "_means", watched)
+    given = [summary("the cat sat " * length, reference="dog " * length) for length in (1, 6, 2)]
+    found = Similarity(str(encoder)).score_batch(given)
+    assert widths == sorted(widths, reverse=True)
+    assert len(widths) == 3
+    monkeypatch.undo()
+    assert found == [pytest.approx(Similarity(str(encoder)).score(one), abs=1e-6) for one in given]
