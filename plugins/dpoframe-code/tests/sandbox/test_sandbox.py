@@ -183,7 +183,7 @@ def test_at_a_time_means_at_a_time(sandbox: Sandbox) -> None:
     """Ten programs that sleep a quarter of a second are done long before the sum of it."""
     begin = time.monotonic()
     list(sandbox.run_all([("import time\ndef f(): time.sleep(.25)", [Call("f")])] * 10, workers=10))
-    assert time.monotonic() - begin < 1.5
+    assert time.monotonic() - begin < 2
 
 
 def test_a_zygote_that_dies_is_started_again(sandbox: Sandbox) -> None:
