@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "docs/tutorial.md"]
+OF_PLUGINS = sorted(str(page.relative_to(ROOT)) for page in (ROOT / "plugins").glob("*/README.md"))
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -24,7 +26,8 @@ def blocks(page: str, language: str) -> list[str]:
 
 def commands(program: str) -> list[tuple[str, list[str]]]:
     """(page, words) of every command line of `program`."""
-    lines = [(page, line) for page in PAGES for block in blocks(page, "bash") for line in block.splitlines()]
+    whole = [(page, block.replace("\\\n", " ")) for page in (*PAGES, *OF_PLUGINS) for block in blocks(page, "bash")]
+    lines = [(page, line) for page, block in whole for line in block.splitlines()]
     words = [(page, shlex.split(line, comments=True)) for page, line in lines]
     return [(page, line) for page, line in words if program in line[:2]]
 
@@ -41,6 +44,23 @@ def test_every_dpoframe_command_parses(page: str, words: list[str]) -> None:
     while hasattr(current, "commands"):
         name, current, rest = current.resolve_command(context, rest)
     current.make_context(name, rest)
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [(page, words) for page, words in commands("dpoframe") if words[1] in ("train", "eval")],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else value,
+)
+def test_named_recipes_and_suites_exist(page: str, words: list[str]) -> None:
+    """A recipe that is trained is a file or a shipped one, and takes every setting that is made; so is a suite."""
+    from dpoframe.config import load_recipe
+    from dpoframe.plugins import host
+
+    kind, name = ("recipe", words[2]) if words[1] == "train" else ("suite", words[3])
+    if not name.endswith(".yaml"):
+        assert name in host().names(kind)
+    if kind == "recipe" and not name.endswith(".yaml"):
+        load_recipe(name, [value for key, value in itertools.pairwise(words) if key == "--set"])
 
 
 def test_dev_commands_exist() -> None:
