@@ -1,4 +1,4 @@
-"""What of a classifier is trained: all of it, low-rank adapters and the head, or the head alone."""
+"""What of a classifier is trained: all of it, its uppermost layers, low-rank adapters, or the head alone."""
 
 from __future__ import annotations
 
@@ -89,11 +89,29 @@ def head_names(model: PreTrainedModel) -> list[str]:
     ]
 
 
-def freeze_body(model: PreTrainedModel) -> None:
-    """Freezes all but the head."""
+def freeze_body(model: PreTrainedModel, top_layers: int = 0) -> None:
+    """Freezes all but the head, this many of the uppermost layers, and where there are any, what stands on the layers (a pooler).
+
+    Raises:
+        ConfigError: The model has fewer layers.
+    """
     heads = head_names(model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.split(".")[0] in heads)
+    if top_layers:
+        _free_top(getattr(model, model.base_model_prefix), top_layers)
+
+
+def _free_top(body: nn.Module, count: int) -> None:
+    layers = {name: next((int(part) for part in name.split(".") if part.isdigit()), -1) for name, _ in body.named_parameters()}
+    above = max(layers.values()) + 1
+    if count > above:
+        raise ConfigError(f"top_layers is {count}, and the model has {above} layers.")
+    holder = next(name.split(".")[0] for name, layer in layers.items() if layer >= 0)
+    children = [name for name, _ in body.named_children()]
+    after = children[children.index(holder) + 1 :]
+    for name, parameter in body.named_parameters():
+        parameter.requires_grad_(layers[name] >= above - count or name.split(".")[0] in after)
 
 
 def without_dropout(model: nn.Module) -> None:

@@ -47,6 +47,7 @@ class TextClassifier(Modality):
         head_seed: Seed of a fresh head.
         lora: Train low-rank adapters and the head; None trains all weights.
         head_only: Train the head alone.
+        top_layers: Train the head and this many of the uppermost layers: the backward ends below them.
         trust_remote_code: Run code that the model brings.
         merge_on_save: Write the whole model with the adapters added in, in place of an adapter folder.
         max_length: Most tokens of a text; the model's own limit where that is lower.
@@ -67,6 +68,7 @@ class TextClassifier(Modality):
     head_seed: int = 0
     lora: LoraSection | None = None
     head_only: bool = False
+    top_layers: int | None = None
     trust_remote_code: bool = False
     merge_on_save: bool = False
     max_length: int = 512
@@ -86,6 +88,11 @@ class TextClassifier(Modality):
             (self.max_length < 1, f"max_length is {self.max_length}; it must be at least 1."),
             (self.generation_batch < 1, f"generation_batch is {self.generation_batch}; it must be at least 1."),
             (self.lora is not None and self.head_only, "lora and head_only exclude each other; give one."),
+            (self.top_layers is not None and self.top_layers < 1, f"top_layers is {self.top_layers}; it must be at least 1."),
+            (
+                self.top_layers is not None and (self.lora is not None or self.head_only),
+                "top_layers goes with neither lora (which has lora.top_layers) nor head_only; give one.",
+            ),
         ]
         faults = [message for wrong, message in rules if wrong] + (self.lora.faults() if self.lora else [])
         faults += [f"{fault}" for fault in self._answering.faults()]
@@ -106,8 +113,8 @@ class TextClassifier(Modality):
             model.config._name_or_path = model.name_or_path = ""
         without_dropout(model)
         model.requires_grad_(True)
-        if self.head_only:
-            freeze_body(model)
+        if self.head_only or self.top_layers:
+            freeze_body(model, self.top_layers or 0)
         made: nn.Module = self.lora.attach(model) if self.lora is not None else model
         return made.train()
 

@@ -166,14 +166,15 @@ def test_the_head_follows_its_seed(encoder):
         ({}, {"layer", "HEAD"}),
         ({"head_only": True}, {"HEAD"}),
         ({"lora": LoraSection(r=2, top_layers=1)}, {"lora", "modules_to_save"}),
+        ({"top_layers": 1}, {".1.", "ABOVE", "HEAD"}),
     ],
 )
 def test_what_is_trained(family, switches, trained, request):
-    """Everything, the head alone, or adapters and the head; adapters on no other layers than were asked for."""
+    """Everything, the head alone, or it and adapters or layers: no others than were asked for, and what stands on them."""
     model = TextClassifier(str(request.getfixturevalue(family)), LABELS, **switches).build()
-    head = {"encoder": "classifier", "decoder": "score"}[family]
+    head, above = {"encoder": ("classifier", "pooler"), "decoder": ("score", "model.norm")}[family]
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    wanted = {head if part == "HEAD" else part for part in trained}
+    wanted = {{"HEAD": head, "ABOVE": above}.get(part, part) for part in trained}
     assert all(any(part in name for name in names) for part in wanted)
     if switches:
         assert all(any(part in name for part in wanted) for name in names)
@@ -262,6 +263,14 @@ def test_values_that_cannot_be_are_named_together():
     """Every impossible value is named in one error."""
     with pytest.raises(ValueError, match=r"max_length is 0.*lora and head_only exclude.*lora.r is 0.*threshold"):
         TextClassifier("x", max_length=0, lora=LoraSection(r=0), head_only=True, threshold=1.5)
+
+
+def test_more_top_layers_than_there_are(encoder):
+    """Layers that a model does not have are refused with their number; `lora` has a key of its own for them."""
+    with pytest.raises(ConfigError, match="top_layers is 3, and the model has 2 layers"):
+        TextClassifier(str(encoder), LABELS, top_layers=3).build()
+    with pytest.raises(ValueError, match=r"top_layers goes with neither lora \(which has lora.top_layers\) nor head_only"):
+        TextClassifier("x", top_layers=1, lora=LoraSection())
 
 
 def test_every_field_is_documented():
