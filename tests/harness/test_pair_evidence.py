@@ -133,3 +133,12 @@ def test_answers_in_another_column(build: Any) -> None:
     assert (code, made[0]["chosen"], made[0]["rejected"]) == (0, "bb", "a")
     code, _, _, said = build(rows, "Known")
     assert (code, "There is no 'response'" in said) == (2, True)
+
+
+def test_answers_under_one_name_are_told_apart(build: Any) -> None:
+    """Rows that share a name, as a benchmark's problem has one, number their answers on; a row that says its number keeps it."""
+    rows = [{"prompt": "one", "task_id": "t", "response": text} for text in ("xyz", "x")]
+    _, made, _, _ = build([*rows, {"prompt": "two", "task_id": "t", "responses": ["ab", "a"]}], "Vector")
+    assert [(row["chosen_id"], row["rejected_id"]) for row in made] == [("t#0", "t#1"), ("t#2", "t#3")]
+    _, made, _, _ = build([{**row, "sample": 7 - number} for number, row in enumerate(rows)], "Vector")
+    assert (made[0]["chosen_id"], made[0]["rejected_id"]) == ("t#7", "t#6")

@@ -125,18 +125,19 @@ def _of_file(file: Path, media: str | None, reference: str, response: str) -> It
     if not reader:
         known = ", ".join(end for end, name in ENDINGS.items() if name != "text")
         raise DataError(f"{file} is neither the folder of an evaluation nor a file whose name ends in {known}.")
+    before: Counter[str] = Counter()
     for row in raw_rows(reader, {"path": str(file)}):
         if isinstance(row, RefusedRow):
             yield row
             continue
         try:
-            yield from _of_row(row, media, reference, response)
+            yield from _of_row(row, media, reference, response, before)
         except RowError as fault:
             yield row.refuse(fault.code, fault.reason)
 
 
-def _of_row(row: RawRow, media: str | None, reference: str, response: str) -> list[Candidate]:
-    """The answers of a row: `responses` has several, `response` one."""
+def _of_row(row: RawRow, media: str | None, reference: str, response: str, before: Counter[str]) -> list[Candidate]:
+    """The answers of a row: `responses` has several, `response` one. `before` counts those under a name in earlier rows."""
     values, folder = row.values, Path(row.source).parent
     prompt = _content(values.get("prompt"), folder, None, "prompt")
     if values.get("responses") is not None:
@@ -153,9 +154,9 @@ def _of_row(row: RawRow, media: str | None, reference: str, response: str) -> li
     if values.get("reference"):
         meta["reference"] = values["reference"]
     detail, finished = _mapping(values.get("detail")) if one else {}, values.get("finished", True) is not False
-    samples = [
-        Sample(f"{name}#{number}", prompt, answer, finished, detail, meta) for number, answer in enumerate(answers, _number(values))
-    ]
+    first = _number(values, before[name])
+    before[name] = max(before[name], first + len(answers))
+    samples = [Sample(f"{name}#{number}", prompt, answer, finished, detail, meta) for number, answer in enumerate(answers, first)]
     return [*(Candidate(sample, source) for sample in samples), *_right(samples[0], values, reference, folder, media)]
 
 
@@ -163,10 +164,10 @@ def _is_blank(answer: Content) -> bool:
     return isinstance(answer, str) and not answer.strip()
 
 
-def _number(values: Mapping[str, Any]) -> int:
-    """The number of a row's first answer among those to its prompt."""
-    number = values.get("sample", 0)
-    return number if type(number) is int else 0
+def _number(values: Mapping[str, Any], following: int) -> int:
+    """The number of a row's first answer among those under its name, as the row says, else the one that follows."""
+    number = values.get("sample")
+    return number if type(number) is int else following
 
 
 def right_answer(row: Mapping[str, Any], key: str, folder: Path, media: str | None = None) -> Content | None:

@@ -59,8 +59,8 @@ def test_pass_over_fail(build: Any) -> None:
     (pair,) = build([WRONG, "", SLOW], "--evaluator", "pass_at_k")
     assert (pair["chosen"], pair["rejected"]) == (SLOW, WRONG)
     assert (pair["chosen_passed"], pair["rejected_passed"], pair["rejected_wrong"]) == (1, 0, 1)
-    assert (pair["chosen_tier"], pair["chosen_id"]) == (pair["rejected_tier"], "made/1#0")
-    assert pair["chosen_tier"] in (1, 2)
+    assert (pair["rejected_id"], pair["chosen_id"]) == ("made/1#0", "made/1#2")
+    assert pair["chosen_tier"] == pair["rejected_tier"] in (1, 2)
 
 
 def test_faster_over_slower(build: Any) -> None:
