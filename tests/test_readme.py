@@ -9,6 +9,7 @@ import re
 import shlex
 import signal
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import pytest
@@ -24,11 +25,16 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
 
 
+def expanded(block: str) -> list[str]:
+    """The lines of a block, the variables that it sets in their places."""
+    given = {name: value.strip("'\"") for name, value in re.findall(r"^([A-Z]+)=('[^']*'|\S+)", block, re.M)}
+    return [Template(line).safe_substitute(given) for line in block.splitlines()]
+
+
 def commands(program: str) -> list[tuple[str, list[str]]]:
     """(page, words) of every command line of `program`."""
     whole = [(page, block.replace("\\\n", " ")) for page in (*PAGES, *OF_PLUGINS) for block in blocks(page, "bash")]
-    lines = [(page, line) for page, block in whole for line in block.splitlines()]
-    words = [(page, shlex.split(line, comments=True)) for page, line in lines]
+    words = [(page, shlex.split(line, comments=True)) for page, block in whole for line in expanded(block)]
     return [(page, line) for page, line in words if program in line[:2]]
 
 

@@ -107,6 +107,23 @@ def test_concise_suite(tmp_path: Path) -> None:
     assert 0 < found["rouge:porter:rule:ascii"]["value"] < 1
 
 
+@pytest.mark.parametrize("rows", ["rated_summaries, ratings: [stars]", "corrupted_summaries"])
+@pytest.mark.parametrize("name", sorted(SUITES))
+def test_articles_of_ones_own(name: str, rows: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Recipe and suite take a table of one's own, with ratings or without: one section each is exchanged."""
+    path = tmp_path / "mine.csv"
+    lines = [f'"Ann Bell met Bob Hill on {n} May. It was late that day.",{text},{stars}' for n in range(3, 23)
+             for text, stars in ((f"Ann Bell met Bob Hill on {n} May.", 5), ("They met late that day.", 2))]  # fmt: skip
+    path.write_text("\n".join(["body,tldr,stars", *lines]))
+    own = f"name: {rows}, path: {path}, columns: {{source: body, summary: tldr}}"
+    assert main(["config", name, "--set", f"data={{{own}, part: train}}"]) == 0
+    assert "columns:" in capsys.readouterr().out
+    suite = load_suite(SUITES[name], overrides=[f"{key}={{{own}, part: test}}" for key in ("prompts", "pairs")])
+    assert suite.prompts
+    assert suite.pairs
+    assert all(prompt.meta["reference"].startswith("Ann Bell") for prompt in suite.prompts)
+
+
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_recipe_parses(name: str, rated: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Each recipe is read without a fault once its data are there, and its pairs fit what it says."""
