@@ -19,15 +19,20 @@ from dpoframe_code.problems import Problem
 from dpoframe_code.sandbox import Call, Limits, Status
 
 _AGAIN = "_again_and_again"
-# Calls from inside: a message to and fro for each would take longer than most functions.
+# Calls from inside: a message to and fro for each would take longer than most functions. Each round is of a module of its own,
+# so that what a program has remembered of one round (`functools.cache`) does not make the next one fast.
 _LOOP = f"""
+import copy, sys, types
 
-def {_AGAIN}(name, calls, rounds):
-    import copy
-    function = globals()[name]
+def {_AGAIN}(source, name, calls, rounds):
+    code = compile(source, "<program>", "exec", dont_inherit=True)
     for _ in range(rounds):
+        program = sys.modules["program"] = types.ModuleType("program")
+        exec(code, program.__dict__)
+        function = program.__dict__[name]
         for args, kwargs in calls:
             function(*copy.deepcopy(args), **copy.deepcopy(kwargs))
+        program.__dict__.clear()  # its functions refer to it, so that it would stay for a while
 """
 _ENOUGH = 0.1
 """Seconds of calls from which on their time stands out from what else a process does."""
@@ -41,17 +46,19 @@ class RuntimeRatio(Evaluator):
     """Processor time of a program's calls over that of the problem's own solution, where both pass the tests.
 
     Both run all calls of the tests in the sandbox, each as many rounds as take it a tenth of a second, and the kernel counts
-    their time from outside; what loading and copying take is measured by itself and taken off. The ratio is that of the
-    medians of some repeats, one program after the other in turn. `log2_ratio` is 0 for a program as fast as the solution,
-    1 for one that takes twice as long. Its mean does not let one very slow program drown all others; `geometric_mean` is the
-    same as a ratio. Programs that do not pass, and problems whose tests are no plain calls, have no ratio.
+    their time from outside. Each round loads the program anew; what loading and copying take is measured by itself and taken
+    off. The ratio is that of the medians of some repeats, one program after the other in turn. `log2_ratio` is 0 for a program
+    as fast as the solution, 1 for one that takes twice as long. Its mean does not let one very slow program drown all others;
+    `geometric_mean` is the same as a ratio. Programs that do not pass, and problems whose tests are no plain calls, have no
+    ratio.
 
     Kept with every score are the evidence, `seconds` and `solution_seconds` (medians, of one round of the tests' calls),
     `rounds`, `repeats` and `tier`, and `log2_ratio_error`, the standard error of `log2_ratio` from how far the repeats
     lie apart: `dpoframe data build` makes no pair of two programs that differ by less than two of these. It takes two repeats.
 
-    A program that keeps its answers from round to round is counted as fast as it then is, and so is one that notices that it
-    is timed and does less: the answers of these rounds are not compared.
+    What a program remembers from call to call makes it faster, from round to round does not, unless it hides that outside of its
+    own module. One that notices that it is timed and does less is counted as fast as it then is: the answers of these rounds are
+    not compared.
 
     Attributes:
         repeats: Measurements of each of the two.
@@ -66,7 +73,7 @@ class RuntimeRatio(Evaluator):
     spec: ClassVar[EvaluatorSpec] = SpecOf(  # type: ignore[assignment]
         EvaluatorSpec(
             "runtime_ratio",
-            "0.2.0",
+            "0.3.0",
             "response",
             {
                 "log2_ratio": Scale(None, None, "doublings", better="lower"),
@@ -200,7 +207,7 @@ def _beside(program: str, idle: str) -> str:
 
 
 def _whole(program: str, name: str, calls: Sequence[Any], limits: Limits, rounds: int) -> float:
-    outcome = sandbox().run(program + _LOOP, [Call(_AGAIN, (name, list(calls), rounds))], limits)[0]
+    outcome = sandbox().run(_LOOP, [Call(_AGAIN, (program, name, list(calls), rounds))], limits)[0]
     if outcome.status is Status.INFRA_ERROR:
         raise UnscoredError(f"infra_error: {outcome.error}", again=True)
     if outcome.status is not Status.RETURNED or outcome.cpu_seconds is None:

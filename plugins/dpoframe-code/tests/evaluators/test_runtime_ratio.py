@@ -46,6 +46,43 @@ def test_ratios(sandbox: Sandbox, code: str, low: float, high: float) -> None:
     assert found["repeats"] == 3
 
 
+KEPT = "if n in kept: return kept[n]\n    return kept.setdefault(n, sum(i * i for i in range(n)))"
+REMEMBERING = {
+    "cache": f"import functools\n@functools.cache\n{SQUARES}",
+    "table": f"kept = {{}}\ndef total(n):\n    {KEPT}",
+}
+
+
+@pytest.mark.parametrize("name", REMEMBERING)
+def test_what_is_remembered_from_round_to_round_is_no_speed(sandbox: Sandbox, name: str) -> None:
+    """A cache spares the second of two equal calls of the tests, and nothing of their repetitions."""
+    problem = Problem("made/3", "total", "asserts", tests="\n".join([PROBLEM.tests] * 2), solution=SQUARES)
+    found = RuntimeRatio(repeats=3).score(answer(REMEMBERING[name], problem))
+    assert found is not None
+    assert 0.35 <= found["ratio"] <= 0.7
+
+
+def test_large_tables_do_not_pile_up(sandbox: Sandbox) -> None:
+    """What a program holds is gone before the next round, so that hundreds of them fit into the memory of one."""
+    found = RuntimeRatio(repeats=1, memory_mb=128).score(answer(f"TABLE = [0] * 1_000_000\n{SQUARES}"))
+    assert found is not None
+    assert found["rounds"] > 20
+
+
+def test_programs_are_timed_as_modules(sandbox: Sandbox) -> None:
+    """Future imports, dataclasses and pickled classes of a program work while it is timed."""
+    code = """from __future__ import annotations
+import dataclasses, pickle
+@dataclasses.dataclass
+class Sum:
+    value: int = 0
+def total(n):
+    return pickle.loads(pickle.dumps(Sum(sum(i * i for i in range(n))))).value"""
+    found = RuntimeRatio(repeats=1).score(answer(code))
+    assert found is not None
+    assert found["ratio"] > 0.5
+
+
 def test_only_what_passes_is_timed(sandbox: Sandbox) -> None:
     """A wrong program has no ratio, however fast it is."""
     assert RuntimeRatio(repeats=1).score(answer("def total(n): return 0")) is None
