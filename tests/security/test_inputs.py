@@ -14,7 +14,8 @@ where they belong, and are not repeated:
 - plugins that raise, exit, clash or lie at import: tests/plugins/test_host.py
 - errors with escape sequences: tests/cli/test_failures.py
 - pictures that are damaged, cut off or far too large, and addresses in their place: plugins/dpoframe-diffusion/tests
-- models with code of their own or pickles: test_loading.py of dpoframe-text, test_frozen.py of dpoframe-diffusion
+- models with code of their own or pickles: test_loading.py of dpoframe-text, test_saving.py and test_toxicity.py of
+  dpoframe-moderation, test_similarity.py of dpoframe-summarization, test_frozen.py of dpoframe-diffusion
 - programs that attack sandbox and verdict: plugins/dpoframe-code/tests/sandbox
 """
 
