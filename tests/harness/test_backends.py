@@ -262,6 +262,14 @@ def test_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(found) == 3
 
 
+def test_vllm_names_whose_code_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the suite lets vLLM run a model's own code, a warning names the model."""
+    stub(monkeypatch)
+    subject: Any = SimpleNamespace(name="org/coded", modality=Texting(), model=None, adapter_off=False, digest="d")
+    with pytest.warns(RuntimeWarning, match="code that org/coded brings runs in vLLM"):
+        list(Vllm(engine={"trust_remote_code": True}).answers(subject, asked(1, "hi")))
+
+
 def test_vllm_is_an_extra(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it the backend refuses with the exact command; a modality that is no text is refused in words."""
     refused = Vllm().probe()
