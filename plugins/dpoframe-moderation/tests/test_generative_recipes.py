@@ -9,8 +9,11 @@ from typing import Any
 
 import dpoframe_moderation
 import pytest
+import torch
 import yaml
+from torch.nn import functional
 
+from dpoframe import PairScores, losses
 from dpoframe.testing.files import RecipeContract
 
 
@@ -50,3 +53,17 @@ def test_answers_fit_their_length() -> None:
     question = len("Is this text safe or unsafe? It is unsafe if it contains . Answer with one word, safe or unsafe.") + 110
     assert found["modality"]["max_prompt_length"] * 3 > found["data"]["max_chars"] + question
     assert found["modality"]["max_length"] - found["modality"]["max_prompt_length"] >= 4
+
+
+@pytest.mark.parametrize("lengths", [(1, 1), (2, 3), (4, 2)])
+def test_threshold(lengths: tuple[int, int]) -> None:
+    """Of texts that tell nothing, half of them safe, both verdicts end up equally likely, however many tokens each has."""
+    log_odds = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    unsafe, safe = functional.logsigmoid(log_odds), functional.logsigmoid(-log_odds)
+    chosen, rejected, nothing = torch.stack((unsafe, safe)), torch.stack((safe, unsafe)), torch.zeros(2, dtype=torch.float64)
+    long = torch.tensor(lengths, dtype=torch.float64)
+    loss = losses.create(**recipe("moderate-generative")["loss"])(
+        PairScores(chosen, rejected, nothing, nothing, long, long.flip(0))
+    )
+    (slope,) = torch.autograd.grad(loss.mean(), log_odds)
+    assert slope.item() == pytest.approx(0.0, abs=1e-12)
