@@ -64,7 +64,10 @@ def git_commit(folder: Path) -> dict[str, Any] | None:
         return None
 
     def ask(*words: str) -> str | None:
-        done = subprocess.run([git, *words], cwd=folder, capture_output=True, text=True, timeout=10, check=False)
+        # A checkout may name a program that git is to ask about changed files.
+        done = subprocess.run(
+            [git, "-c", "core.fsmonitor=false", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=False
+        )
         return done.stdout.strip() if done.returncode == 0 else None
 
     try:

@@ -14,6 +14,7 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 
 from dpoframe.checkpoint.durable import reason
+from dpoframe.config.secrets import scrubbed
 from dpoframe.errors import MachineError
 from dpoframe.reporter import Reporter, ReporterSession, RunInfo
 from dpoframe.train.folder import RunFolder, line
@@ -77,9 +78,10 @@ def guarded(name: str) -> Iterator[Outcome]:
     outcome = Outcome()
     try:
         yield outcome
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         outcome.failed = True
-        message = f"The reporter {name!r} failed and is left out of the rest of the run: {type(error).__name__}: {error}"
+        told = scrubbed(f"{type(error).__name__}: {error}")
+        message = f"The reporter {name!r} failed and is left out of the rest of the run: {told}"
         warnings.warn(message, RuntimeWarning, stacklevel=3)
 
 
