@@ -39,6 +39,9 @@ _ENOUGH = 0.1
 _MOST_ROUNDS = 1 << 14
 _SHORTEST = 1e-9
 _MEDIAN = math.sqrt(math.pi / 2)
+_NORMAL = 1.959964
+_STUDENT = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
+"""The 97.5 % points of the normal distribution, and of Student's with 1 to 10 degrees of freedom."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class RuntimeRatio(Evaluator):
 
     Kept with every score are the evidence, `seconds` and `solution_seconds` (medians, of one round of the tests' calls),
     `rounds`, `repeats` and `tier`, and `log2_ratio_error`, the standard error of `log2_ratio` from how far the repeats
-    lie apart: `dpoframe data build` makes no pair of two programs that differ by less than two of these. It takes two repeats.
+    lie apart, widened as few repeats ask for: `dpoframe data build` makes no pair of two programs that differ by less than two
+    of these. It takes two repeats.
 
     What a program remembers from call to call makes it faster, from round to round does not, unless it hides that outside of its
     own module. One that notices that it is timed and does less is counted as fast as it then is: the answers of these rounds are
@@ -73,7 +77,7 @@ class RuntimeRatio(Evaluator):
     spec: ClassVar[EvaluatorSpec] = SpecOf(  # type: ignore[assignment]
         EvaluatorSpec(
             "runtime_ratio",
-            "0.3.0",
+            "0.4.0",
             "response",
             {
                 "log2_ratio": Scale(None, None, "doublings", better="lower"),
@@ -155,10 +159,21 @@ class _Timed:
         return {"log2_ratio": math.log2(own / solution), "ratio": own / solution, **error, **told}
 
     def _error(self) -> float:
-        """Standard error of the logarithm of the ratio: that of a mean, times what a median of normal values has more."""
+        """Standard error of the logarithm of the ratio: that of a mean, times what a median of normal values has more.
+
+        From few repeats it is as uncertain as they are, so it is widened by Student's distribution over the normal one.
+        """
         pairs = zip(self.own, self.solution, strict=True)
         logs = [math.log2(max(own, _SHORTEST) / max(solution, _SHORTEST)) for own, solution in pairs]
-        return _MEDIAN * statistics.stdev(logs) / math.sqrt(len(logs))
+        return _widening(len(logs) - 1) * _MEDIAN * statistics.stdev(logs) / math.sqrt(len(logs))
+
+
+def _widening(freedom: int) -> float:
+    """By how much Student's 95 % interval is wider than the normal one; beyond the table, by its expansion in 1 / `freedom`."""
+    z = _NORMAL
+    beyond = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+    student = _STUDENT[freedom - 1] if freedom <= len(_STUDENT) else beyond
+    return student / z
 
 
 # Measured once in a process: an evaluator gives a sample the same score whenever it is asked.

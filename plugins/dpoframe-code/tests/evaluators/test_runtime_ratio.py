@@ -102,12 +102,20 @@ def test_geometric_mean() -> None:
 
 
 def test_error_of_a_median() -> None:
-    """Three logarithms of a ratio that lie 1 apart have the deviation 1, and the median's error is sqrt(pi / 2 / 3)."""
+    """Three logarithms of a ratio that lie 1 apart have the deviation 1, and the median's error is sqrt(pi / 2 / 3), widened."""
     timed = runtime_ratio._Timed(solution=(1.0, 1.0, 1.0), own=(1.0, 2.0, 4.0), rounds=8)
     figures = timed.figures()
-    assert figures["log2_ratio_error"] == pytest.approx(0.7236012545582677)
+    assert figures["log2_ratio_error"] == pytest.approx(0.7236012545582677 * 4.302652729911275 / 1.959963984540054, rel=1e-4)
     assert (figures["log2_ratio"], figures["rounds"], figures["seconds"]) == (1.0, 8.0, 2.0)
     assert "log2_ratio_error" not in runtime_ratio._Timed((1.0,), (2.0,), 1).figures()
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 4, 10, 11, 30, 98])
+def test_few_repeats_widen_the_error(freedom: int) -> None:
+    """Two errors hold what 95 % of Student's distribution do, as scipy has it: of five repeats they are 2.8 plain ones."""
+    stats = pytest.importorskip("scipy.stats")
+    wanted = stats.t.ppf(0.975, freedom) / stats.norm.ppf(0.975)
+    assert runtime_ratio._widening(freedom) == pytest.approx(wanted, rel=0.005)
 
 
 def test_noise_is_not_speed(sandbox: Sandbox) -> None:
