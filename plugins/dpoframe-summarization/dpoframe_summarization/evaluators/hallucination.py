@@ -89,9 +89,11 @@ class Hallucination(Evaluator):
 
 def numbers_of(source: str, summary: str) -> tuple[list[Quantity], list[Quantity]]:
     """The numbers that a summary claims, and those of them that its source lacks."""
-    given = frozenset(quantities(source))
+    # Each number once: a summary that repeats one without end, of a source that does, would be compared for minutes.
+    given = frozenset(one.anywhere for one in quantities(source))
     claimed = [one for one in quantities(summary) if not one.weak]
-    return claimed, [one for one in claimed if not supported(one, given)]
+    lacking = {one for one in {one.anywhere for one in claimed} if not supported(one, given)}
+    return claimed, [one for one in claimed if one.anywhere in lacking]
 
 
 def names_of(source: str, summary: str) -> tuple[list[Name], list[Name]]:

@@ -63,6 +63,11 @@ class Quantity:
     start: int = 0
     end: int = 0
 
+    @property
+    def anywhere(self) -> Quantity:
+        """The same, wherever it stands."""
+        return replace(self, start=0, end=0)
+
 
 def supported(claim: Quantity, given: frozenset[Quantity]) -> bool:
     """Whether one of a source's numbers is what a summary says, or is rounded by it.

@@ -265,6 +265,9 @@ def test_long_sources_are_quick(summary: Callable[..., Sample]) -> None:
     """A source of 400,000 characters takes seconds, digits without end too."""
     source = "In 2014 Anna Berg of Leeds sold 20 cars. " * 10_000
     assert Hallucination().score(summary("Berg sold 20 cars.", source=source)) is not None
+    repeated = Hallucination().score(summary("twenty " * 3000, source=source))
+    assert repeated is not None
+    assert (repeated["hallucinated_numbers"], repeated["number_share"]) == (0, 0)
     for endless in ("9" * 50_000, "1" + ".000" * 20_000, "9" * 50_000 + "\u00bd"):
         assert Hallucination().score(summary(endless, source="1," * 50_000)) is not None
         assert numbers_of(endless, endless)[1] == []
