@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pyarrow import parquet
 
-from dpoframe import Request, Sample
+from dpoframe import PreferencePair, Request, Sample, hookimpl
 from dpoframe.errors import ConfigError
 from dpoframe.harness import EvalFolder, Subject, load_suite, run_suite
 from dpoframe.harness.storage.store import opened
@@ -75,3 +75,29 @@ def test_rows_that_are_kept(suite_file: Path, plugins: PluginHost) -> None:
     suite_file.with_name("prompts.jsonl").write_text('{"id": "a", "prompt": "\\ud83d\\ude00"}\n')
     (prompt,) = replace(load_suite(suite_file, plugins), evaluators=()).prompts
     assert prompt.content == "\U0001f600"
+
+
+def test_pairs_with_half_a_character_are_refused(tmp_path: Path, plugins: PluginHost) -> None:
+    """A plugin's data set may yield what no file can hold: the pair is named, before any model is asked."""
+
+    class Halves:
+        """Supplies such pairs."""
+
+        @hookimpl
+        def dpoframe_datasets(self) -> dict[str, Any]:
+            """One whole, one with half a character in its answer, one in what it says besides."""
+            whole, half = ("p", "good", "bad", "one"), "\ud83d"
+            return {
+                "halves": lambda: [
+                    PreferencePair(*whole),
+                    PreferencePair("q", half, "bad", "two"),
+                    PreferencePair("r", "good", "bad", "three", meta={"source": half}),
+                ]
+            }
+
+    plugins.register(Halves(), "halves")
+    file = tmp_path / "suite.yaml"
+    for section in ("prompts: {name: halves}", "prompts: [hello]\npairs: {name: halves}"):
+        file.write_text(f"name: halves\nversion: 1\nevaluators: [response_length]\n{section}\n")
+        with pytest.raises(ConfigError, match=r":two: holds half a character(.|\n)*:three: holds half a character"):
+            load_suite(file, plugins)

@@ -25,6 +25,7 @@ from dpoframe.types import Content, Media, PreferencePair, RefusedRow, as_text, 
 _ANSWERS = ("response", "reference", "chosen", "answer")
 # Where a row stood on the machine that read it is no part of what it says.
 _PLACE = ("origin", "row")
+_HALF = ("holds half a character (a lone surrogate), which no file can hold.", "Mend the text.")
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,8 @@ def _pairs(build: Assembly, section: dict[str, Any], place: KeyPath, kind: type[
     for row in _guarded(build, place, lambda: open_dataset(found[0], found[1], build.host)):
         if isinstance(row, RefusedRow):
             build.faults.append(Fault(f"{row.source}:{row.row}", row.reason))
+        elif not is_well_formed([row.prompt, row.chosen, row.rejected, dict(row.meta)]):
+            build.faults.append(Fault(f"{row.meta.get('origin', found[0])}:{row.meta.get('row', row.id)}", *_HALF))
         elif own.limit is None or count < own.limit:
             count += 1
             yield row
@@ -204,7 +207,7 @@ def _guarded(build: Assembly, place: KeyPath, rows: Callable[[], Iterator[Any]])
 def _prompt(build: Assembly, where: str, row: Mapping[str, Any], keys: RowKeys) -> Prompt | None:
     content: Any = row.get(keys.field)
     if not is_well_formed(row):
-        build.faults.append(Fault(where, "holds half a character (a lone surrogate), which no file can hold.", "Mend the text."))
+        build.faults.append(Fault(where, *_HALF))
         return None
     if not _is_content(content):
         there = ", ".join(map(str, row)) or "nothing"
