@@ -76,11 +76,16 @@ class Built:
             f"{self.unmet:,} prompts had no answer that passed beside one that failed": self.unmet,
             f"{sum(self.refused.values()):,} rows held no answer ({self.first_refused})": sum(self.refused.values()),
         }
-        head = f"{self.pairs:,} pairs of {self.prompts:,} prompts written to {self.out}, by {self.metric} of {self.evaluator}."
+        decided = self.metric if self.metric == self.evaluator else f"{self.metric} of {self.evaluator}"
+        head = f"{_many(self.pairs, 'pair')} of {_many(self.prompts, 'prompt')} written to {self.out}, by {decided}."
         total = f"Out of {self.answers:,} answers to {self.asked:,} prompts:"
         told = [f"  {line}" for line, count in left.items() if count]
         kept = [f"The sampled answers are in {self.sampled}."] if self.sampled is not None else []
         return [head, *kept, total, *told] if told else [head, *kept]
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
 
 
 @dataclass(frozen=True)
