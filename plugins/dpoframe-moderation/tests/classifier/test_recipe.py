@@ -22,8 +22,14 @@ ROWS = (
 )
 
 
+class TestModerateHead(RecipeContract):
+    """The head of a classifier, by cross-entropy."""
+
+    path = dpoframe_recipes()["moderate-head"]
+
+
 class TestModerate(RecipeContract):
-    """A classifier, by cross-entropy."""
+    """The uppermost layers of a classifier, by cross-entropy."""
 
     path = dpoframe_recipes()["moderate"]
 
@@ -69,13 +75,14 @@ def test_one_pair_is_the_sum_of_many(encoder, file):
 
 
 def test_training_from_the_recipe(encoder, file, tmp_path):
-    """The recipe trains on a small encoder, its folder opens, and DPO from there begins at ln 2."""
+    """Head, then layers, are trained on a small encoder, the folder opens, and DPO from there begins at ln 2."""
     from dpoframe.checkpoint.model import open_model
     from dpoframe.config import load_recipe
     from dpoframe.train.fit import fit
 
     common = [f"data.path={file}", "data.part=all", "trainer.max_epochs=null", "trainer.max_steps=3", "trainer.batch_size=3"]
-    fit(load_recipe(dpoframe_recipes()["moderate"], [*common, f"modality.model={encoder}"]), tmp_path / "first")
+    fit(load_recipe(dpoframe_recipes()["moderate-head"], [*common, f"modality.model={encoder}"]), tmp_path / "head")
+    fit(load_recipe(dpoframe_recipes()["moderate"], [*common, f"modality.model={tmp_path / 'head/model'}"]), tmp_path / "first")
     modality, model = open_model(tmp_path / "first")
     assert isinstance(modality, TextClassifier)
     assert model.config.id2label[0] == "unsafe"
