@@ -6,6 +6,7 @@ interpreter. All in one run, interleaved, because a machine is never equally bus
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import statistics
@@ -72,4 +73,6 @@ def main(rounds: int = _ROUNDS) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:2]))
+    parser = argparse.ArgumentParser(prog="python -m dpoframe_code.sandbox.benchmark", description=main.__doc__)
+    parser.add_argument("rounds", nargs="?", type=int, default=_ROUNDS, help="programs each way (%(default)s unless given)")
+    main(parser.parse_args().rounds)
