@@ -17,7 +17,9 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "docs/tutorial.md"]
-OF_PLUGINS = sorted(str(page.relative_to(ROOT)) for page in (ROOT / "plugins").glob("*/README.md"))
+OF_PLUGINS = sorted(
+    str(page.relative_to(ROOT)) for name in ("README", "FIGURES") for page in (ROOT / "plugins").glob(f"*/{name}.md")
+)
 
 
 def blocks(page: str, language: str) -> list[str]:
