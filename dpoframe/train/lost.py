@@ -25,15 +25,23 @@ def lost_processes_told() -> Iterator[None]:
             f"Rank {error.error_index} was ended from outside ({error.signal_name or f'exit code {error.exit_code}'}), most "
             f"likely because memory ran out. {RESUME}; a smaller trainer.tokens_per_batch takes less memory."
         ) from error
+    except (ConnectionError, EOFError) as error:  # in the middle of a batch that it was sending
+        raise worker_lost(error) from error
     except RuntimeError as error:
         text = str(error)
         if WORKER.search(text):
-            raise MachineError(
-                f"A data-loading process was ended from outside ({text.splitlines()[0]}), most likely because memory ran out. "
-                f"{RESUME}; fewer trainer.num_workers take less memory."
-            ) from error
+            raise worker_lost(error) from error
         if RANK.search(text):
             raise MachineError(
                 f"Another rank has ended or cannot be reached ({text.splitlines()[0][:200]}); it may have said why. {RESUME}."
             ) from error
         raise
+
+
+def worker_lost(error: BaseException) -> MachineError:
+    """What to say of a data-loading process that is gone."""
+    told = (str(error) or type(error).__name__).splitlines()[0]
+    return MachineError(
+        f"A data-loading process was ended from outside ({told}), most likely because memory ran out. {RESUME}; fewer "
+        "trainer.num_workers take less memory."
+    )

@@ -140,4 +140,4 @@ def test_pairs_of_an_evaluation(tmp_path: Path, problems: Path, sandbox: Sandbox
     (pair,) = [json.loads(line) for line in out.read_text().splitlines()]
     assert (pair["chosen"], pair["rejected"]) == (good, bad)
     assert (pair["score_chosen"], pair["score_rejected"], pair["metric"]) == (1, 0, "passed")
-    assert "1 pairs of 1 prompts" in capsys.readouterr().out
+    assert "1 pair of 1 prompt" in capsys.readouterr().out
