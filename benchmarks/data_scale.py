@@ -5,9 +5,8 @@
 
 Writes pairs of random words (12 in a prompt, 25 in a response) into a Parquet file and its rows into a JSON Lines file, checks
 both with `dpoframe data check`, and trains dpoframe's toy model of characters on them with `data.window: 8192`, in fresh processes.
-The start is the time from the command to the first row of metrics.jsonl, so imports count. `late` is a run that was broken off at
-90 % of the set and goes on: it passes over the rows before. `whole` reads and checks everything before the first step, for
-comparison.
+The start is the time from the command to the first row of metrics.jsonl, so imports count. `whole` reads and checks everything
+before the first step, for comparison. With --late a run is broken off at 90 % of the set and goes on: it passes over the rows before.
 """
 
 from __future__ import annotations
@@ -34,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10**6)
     parser.add_argument("--folder", type=Path, default=Path("/tmp/dpoframe-scale"))
+    parser.add_argument("--late", action="store_true", help="also train on 90 %% of the set, and go on from there (minutes)")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     before = os.getloadavg()[0]
@@ -43,6 +43,8 @@ def main() -> None:
         steps = 30
         told(f"train, {file.suffix}, window", trained(file, options.folder / "run", steps, 8192))
         told(f"train, {file.suffix}, whole", trained(file, options.folder / "run", steps, None))
+        if not options.late:
+            continue
         late = int(0.9 * options.rows) // BATCH
         trained(file, options.folder / "late", late, 8192)
         told(f"go on at 90 %, {file.suffix}, window", trained(file, options.folder / "late", late + steps, 8192, resume=True))
