@@ -6,7 +6,8 @@
 Writes pairs of random words (12 in a prompt, 25 in a response) into a Parquet file and its rows into a JSON Lines file, checks
 both with `dpoframe data check`, and trains dpoframe's toy model of characters on them with `data.window: 8192`, in fresh processes.
 The start is the time from the command to the first row of metrics.jsonl, so imports count. `whole` reads and checks everything
-before the first step, for comparison. With --late a run is broken off at 90 % of the set and goes on: it passes over the rows before.
+before the first step, for comparison. With --late a run is broken off at 90 % of the set and goes on: it passes over the rows
+before.
 """
 
 from __future__ import annotations
