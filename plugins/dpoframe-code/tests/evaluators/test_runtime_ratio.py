@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping
+
 import pytest
 from dpoframe_code.evaluators import runtime_ratio
 from dpoframe_code.evaluators.example import EXAMPLES
@@ -28,6 +31,14 @@ def answer(code: str, problem: Problem = PROBLEM) -> Sample:
     return Sample("a#0", [{"role": "user", "content": "?"}], f"```python\n{code}\n```", meta={"problem": problem.plain()})
 
 
+def patiently(evaluator: RuntimeRatio, sample: Sample) -> Mapping[str, float] | None:
+    """The score; a program that takes nearly no time cannot always be timed on a machine with other work, so it gets four tries."""
+    for _ in range(3):
+        with contextlib.suppress(UnscoredError):
+            return evaluator.score(sample)
+    return evaluator.score(sample)
+
+
 @pytest.mark.parametrize(
     ("code", "low", "high"),
     [
@@ -38,7 +49,7 @@ def answer(code: str, problem: Problem = PROBLEM) -> Sample:
 )
 def test_ratios(sandbox: Sandbox, code: str, low: float, high: float) -> None:
     """The same work takes the same time, four times the work four times as long, and a formula nearly none."""
-    found = RuntimeRatio(repeats=3).score(answer(code))
+    found = patiently(RuntimeRatio(repeats=3), answer(code))
     assert found is not None
     assert low <= found["ratio"] <= high
     assert 2 ** found["log2_ratio"] == pytest.approx(found["ratio"])
