@@ -184,7 +184,7 @@ class Run:
             self.folder.create(self.recipe, self.info.environment)
         checkpoint = self.checkpoint() if resume else None
         try:
-            with quiet(), lost_processes_told(), passed_on(trainer) as received:
+            with quiet(), lost_processes_told(section.num_workers), passed_on(trainer) as received:
                 trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except InterruptedRunError as stopped:
             return self.interrupted(stopped)

@@ -16,8 +16,8 @@ RESUME = "The run goes on from its last checkpoint with --resume"
 
 
 @contextlib.contextmanager
-def lost_processes_told() -> Iterator[None]:
-    """Context in which the loss of a rank or of a data-loading process becomes a `MachineError` that says what to do."""
+def lost_processes_told(workers: int) -> Iterator[None]:
+    """Context in which the loss of a rank or of one of `workers` data-loading processes is a `MachineError` with what to do."""
     try:
         yield
     except ProcessExitedException as error:
@@ -26,6 +26,8 @@ def lost_processes_told() -> Iterator[None]:
             f"likely because memory ran out. {RESUME}; a smaller trainer.tokens_per_batch takes less memory."
         ) from error
     except (ConnectionError, EOFError) as error:  # in the middle of a batch that it was sending
+        if not workers:
+            raise
         raise worker_lost(error) from error
     except RuntimeError as error:
         text = str(error)

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from dpoframe import MachineError, hookimpl
+from dpoframe.train.lost import lost_processes_told
 
 STEPS = ("trainer.max_steps=12", "trainer.save_every=1")
 
@@ -70,3 +71,29 @@ def test_a_killed_process_ends_the_run_with_a_word(
     resumed = run("broken", *STEPS, *changes, named, resume=True)
     assert look.rows(resumed) == look.rows(whole)
     assert all(torch.equal(value, look.weights(whole)[name]) for name, value in look.weights(resumed).items())
+
+
+RESET = ConnectionResetError(104, "Connection reset by peer")
+PEER = RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:31337")
+
+
+@pytest.mark.parametrize(
+    ("error", "workers", "told"),
+    [
+        (RESET, 2, r"A data-loading process was ended from outside \(.*reset by peer\)"),
+        (EOFError(), 1, r"A data-loading process was ended from outside \(EOFError\)"),
+        (PEER, 0, r"Another rank has ended or cannot be reached \(.*closed by peer.*--resume"),
+    ],
+)
+def test_what_a_lost_process_looks_like(error: Exception, workers: int, told: str) -> None:
+    """A broken connection in the middle of a batch, and gloo's words for a rank that is gone."""
+    with pytest.raises(MachineError, match=told), lost_processes_told(workers):
+        raise error
+
+
+@pytest.mark.parametrize("error", [RESET, EOFError(), RuntimeError("shapes do not fit")], ids=repr)
+def test_other_errors_stay_what_they_are(error: Exception) -> None:
+    """Without data-loading processes a broken connection is somebody else's."""
+    with pytest.raises(type(error)) as found, lost_processes_told(0):
+        raise error
+    assert found.value is error
