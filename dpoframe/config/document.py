@@ -83,6 +83,7 @@ class Document:
         lines: Line of each key path, from 1.
         given: Key paths set on the command line.
         kind: What it is, a `recipe` or a `suite`, for messages.
+        values: How many values were looked at, those behind an alias each time anew.
     """
 
     data: dict[str, Any]
@@ -91,6 +92,7 @@ class Document:
     lines: dict[KeyPath, int] = field(default_factory=dict)
     given: set[KeyPath] = field(default_factory=set)
     kind: str = "recipe"
+    values: int = 0
 
     def where(self, path: KeyPath) -> str:
         """A key path for a message, with its line, or that it came from the command line."""
@@ -188,7 +190,8 @@ def _survey(node: yaml.Node, path: KeyPath, document: Document, above: list[yaml
         yield Fault(document.where(path), "an alias refers to what it stands in.")
         return
     document.lines.setdefault(path, node.start_mark.line + 1)
-    if len(document.lines) > MOST_NODES:
+    document.values += 1  # not the paths: what is merged in lies at the path of what it is merged into
+    if document.values > MOST_NODES:
         raise ConfigError(f"{document.name} expands to more than {MOST_NODES} values, too much for a {document.kind}.")
     above.append(node)
     if isinstance(node, yaml.MappingNode):
@@ -203,6 +206,7 @@ def _survey(node: yaml.Node, path: KeyPath, document: Document, above: list[yaml
 
 def _survey_mapping(node: yaml.MappingNode, path: KeyPath, document: Document, above: list[yaml.Node]) -> Iterator[Fault]:
     """The same for the keys of a mapping, and what stands under them."""
+    first: dict[str, yaml.Node] = {}
     for key, child in node.value:
         line = key.start_mark.line + 1
         if key.tag == "tag:yaml.org,2002:merge":
@@ -213,13 +217,10 @@ def _survey_mapping(node: yaml.MappingNode, path: KeyPath, document: Document, a
             yield Fault(f"line {line}", f"the key {shown} is no word.", "Put it in quotes if it is meant.")
             continue
         below = (*path, key.value)
-        if any(other is not key and other.value == key.value for other, _ in node.value):
-            first = next(other for other, _ in node.value if other.value == key.value)
-            if first is not key:
-                yield Fault(
-                    f"line {line}", f"the key {key.value!r} stands twice.", f"It is on line {first.start_mark.line + 1} already."
-                )
-                continue
+        if first.setdefault(key.value, key) is not key:
+            told = f"It is on line {first[key.value].start_mark.line + 1} already."
+            yield Fault(f"line {line}", f"the key {key.value!r} stands twice.", told)
+            continue
         document.lines[below] = line
         yield from _survey(child, below, document, above)
 

@@ -39,6 +39,10 @@ TEXTS = {
         "".join(f"k{i}: &a{i} [{', '.join([f'*a{i - 1}' if i else 'x'] * 10)}]\n" for i in range(9)),
         ["too much for a recipe"],
     ),
+    "merge-bomb": (
+        "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{<<: *a{i - 1}, <<: *a{i - 1}}}\n" for i in range(1, 26)),
+        ["too much for a recipe"],
+    ),
     "deep": ("a: " + "[" * 5000 + "]" * 5000, ["nested too deeply"]),
     "control-character": (GOOD + "name: a\x07b\n", ["not valid YAML"]),
     "nan": (GOOD + "trainer: {lr: .nan}\n", ["trainer.lr (line 4)", "NaN"]),
