@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from dpoframe.data.batching import Entry, StepDataset, move, within_limit
-from dpoframe.data.sampler import share
 from dpoframe.errors import ConfigError
-from dpoframe.modality import Modality
+from dpoframe.modality import Batch, Modality
 from dpoframe.train.cache import ScoreStore
 from dpoframe.train.reference import evaluation_mode
 from dpoframe.types import Example, Scores
@@ -21,6 +21,7 @@ from dpoframe.types import Example, Scores
 Advance = Callable[[int, int], None]
 # Enough work between two parts that writing them costs nothing, little enough that an interruption loses minutes at most.
 PAIRS_A_PART = 2048
+MISMATCHED_AT_ONCE = 8
 
 
 @dataclass
@@ -47,7 +48,40 @@ def missing_work(datasets: Sequence[tuple[StepDataset, int]], store: ScoreStore)
     return work
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Portion:
+    """Examples that are scored at once.
+
+    Attributes:
+        keys: Their names in the store.
+        pairs: How many pairs they make; 0 for mismatched examples.
+        collate: Makes their batch.
+    """
+
+    keys: Sequence[str]
+    pairs: int
+    collate: Callable[[], Batch]
+
+
+def portions(work: Work, modality: Modality) -> list[Portion]:
+    """The work in portions, which are the same however many processes share them, and so are the scores."""
+    made = []
+    for dataset, part in micro_parts(work.pairs):
+        keys = [dataset.keys(entry) for entry in part]
+        collate = partial(collated, dataset, part)
+        made.append(Portion([*(key for key, _ in keys), *(key for _, key in keys)], len(part), collate))
+    wrong = sorted(work.mismatched.items())
+    for start in range(0, len(wrong), MISMATCHED_AT_ONCE):
+        names, examples = zip(*wrong[start : start + MISMATCHED_AT_ONCE], strict=True)
+        made.append(Portion(names, 0, partial(modality.collate, examples)))
+    return made
+
+
+def collated(dataset: StepDataset, part: Sequence[Entry]) -> Batch:
+    """What the modality scores of some pairs."""
+    return dataset.collate(part).inputs
+
+
 def precompute(
     modality: Modality,
     model: nn.Module,
@@ -77,25 +111,36 @@ def precompute(
         Number of pairs that were missing, over all ranks.
     """
     work = missing_work(datasets, store)
+    mine = portions(work, modality)[rank::world]
+    score_portions(modality, model, mine, store, precision=precision, convert=convert, advance=advance)
+    return len(work.pairs)
+
+
+@torch.no_grad()
+def score_portions(
+    modality: Modality,
+    model: nn.Module,
+    mine: Sequence[Portion],
+    store: ScoreStore,
+    *,
+    precision: Callable[[], AbstractContextManager[object]],
+    convert: Callable[[Any], Any],
+    advance: Advance = lambda done, total: None,
+) -> None:
+    """Scores some portions and adds them to the store on disk; the arguments are those of `precompute`."""
     device = next(model.parameters()).device
-    mine = work.pairs[rank::world]
     scored: dict[str, dict[str, float]] = {}
+    done, total = 0, sum(portion.pairs for portion in mine)
     with evaluation_mode(model), precision():
-        done = 0
-        for dataset, part in micro_parts(mine):
-            batch = move(dataset.collate(part), device)
-            scored |= columns(batch.keys, modality.score(model, convert(batch.inputs)))
-            done += len(part)
-            advance(done, len(mine))
+        for portion in mine:
+            inputs = convert(move(portion.collate(), device))
+            scored |= columns(portion.keys, modality.score(model, inputs))
+            done += portion.pairs
+            advance(done, total)
             if len(scored) >= 2 * PAIRS_A_PART:
                 store.append(scored)
                 scored = {}
-        wrong = sorted(work.mismatched.items())[share(len(work.mismatched), rank, world)]
-        for start in range(0, len(wrong), 8):
-            names, examples = zip(*wrong[start : start + 8], strict=True)
-            scored |= columns(names, modality.score(model, convert(move(modality.collate(examples), device))))
     store.append(scored)
-    return len(work.pairs)
 
 
 def micro_parts(work: Sequence[tuple[StepDataset, Entry]]) -> Iterator[tuple[StepDataset, list[Entry]]]:

@@ -10,8 +10,10 @@ import torch
 
 from dpoframe.config.recipe import Recipe
 from dpoframe.data.loading import load_pairs
+from dpoframe.data.module import PairDataModule
 from dpoframe.data.windowed_pairs import WindowedPairs
 from dpoframe.errors import ConfigError
+from dpoframe.loss import Loss
 from dpoframe.losses import combine
 from dpoframe.modality import Modality
 from dpoframe.plugins import PluginHost
@@ -43,24 +45,44 @@ def precompute_reference(recipe: Recipe, host: PluginHost | None = None) -> Cach
         host: Where plugins are; the installed ones unless given.
     """
     known = host or installed()
-    section = dataclasses.replace(recipe.trainer, devices=1, strategy="auto", num_nodes=1)
-    cached = dataclasses.replace(recipe, trainer=section, reference=dataclasses.replace(recipe.reference, kind="cached"))
-    loss = combine([(one.part.value, one.weight) for one in recipe.loss])
-    modality: Modality = recipe.modality.value.with_details(loss.requires)
-    pairs = load_pairs(recipe.data, known, modality, seed=recipe.seed)
-    require_reference(cached, loss)
-    if isinstance(pairs, WindowedPairs):
-        raise ConfigError(f"data.window is {recipe.data.window}: scores of a set that is never read as a whole are not kept.")
-    if caution := moved_work(cached, pairs.count):
-        warn(caution)
-    data = data_module(cached, modality, loss, pairs)
+    wanted = as_cached(recipe)
+    modality, loss, data = reference_data(wanted, known)
     prepare(modality, data)
-    torch.manual_seed(recipe.seed)
-    policy = modality.build().train()
-    made = RunHooks(known.relay(recipe.active_plugins)).reference(modality, policy, cached)
-    reference = make_reference(cached.reference, modality, policy, made, loss.requires, section.precision)
-    assert isinstance(reference, CachedReference), "kind cached makes no other"
+    reference = cached_reference(wanted, modality, loss, known)
     fill = FillCache(modality, reference, data)
     with quiet():
-        computed = fill.fill(make_trainer(section, 1, False, []))
+        computed = fill.fill(make_trainer(wanted.trainer, 1, False, []))
     return CacheReport(reference.store.folder, computed, len(reference.store.rows))
+
+
+def as_cached(recipe: Recipe) -> Recipe:
+    """The recipe with kind `cached`, for one process."""
+    section = dataclasses.replace(recipe.trainer, devices=1, strategy="auto", num_nodes=1)
+    return dataclasses.replace(recipe, trainer=section, reference=dataclasses.replace(recipe.reference, kind="cached"))
+
+
+def reference_data(recipe: Recipe, host: PluginHost) -> tuple[Modality, Loss, PairDataModule]:
+    """What is scored, by what, and for which loss; no weights are loaded.
+
+    Raises:
+        ConfigError: the scores of such a recipe are not kept.
+    """
+    loss = combine([(one.part.value, one.weight) for one in recipe.loss])
+    modality: Modality = recipe.modality.value.with_details(loss.requires)
+    pairs = load_pairs(recipe.data, host, modality, seed=recipe.seed)
+    require_reference(recipe, loss)
+    if isinstance(pairs, WindowedPairs):
+        raise ConfigError(f"data.window is {recipe.data.window}: scores of a set that is never read as a whole are not kept.")
+    if caution := moved_work(recipe, pairs.count):
+        warn(caution)
+    return modality, loss, data_module(recipe, modality, loss, pairs)
+
+
+def cached_reference(recipe: Recipe, modality: Modality, loss: Loss, host: PluginHost) -> CachedReference:
+    """The model that scores, and its store."""
+    torch.manual_seed(recipe.seed)
+    policy = modality.build().train()
+    made = RunHooks(host.relay(recipe.active_plugins)).reference(modality, policy, recipe)
+    reference = make_reference(recipe.reference, modality, policy, made, loss.requires, recipe.trainer.precision)
+    assert isinstance(reference, CachedReference), "kind cached makes no other"
+    return reference
