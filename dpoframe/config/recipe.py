@@ -56,8 +56,8 @@ class Recipe:
         suppliers += [one.part.plugin for one in self.loss] + [part.plugin for part in self.reporters]
         return tuple(dict.fromkeys(name for name in [*self.plugins, *suppliers, *self.suppliers] if name))
 
-    def to_dict(self) -> dict[str, Any]:
-        """The recipe as plain values, every default shown, secrets masked."""
+    def to_dict(self, *, secrets: bool = False) -> dict[str, Any]:
+        """The recipe as plain values, every default shown; secrets masked, but where another process is to load it."""
         losses = [_loss(one) for one in self.loss]
         made: dict[str, Any] = {
             "name": self.name,
@@ -72,7 +72,7 @@ class Recipe:
             "plugins": list(self.plugins),
             "seed": self.seed,
         }
-        return dict(masked(made))
+        return made if secrets else dict(masked(made))
 
     def to_yaml(self) -> str:
         """The same as YAML; `load_recipe` of it gives an equal recipe, but for masked secrets."""

@@ -18,7 +18,7 @@ from torch.distributed.rendezvous import rendezvous
 from dpoframe.data.batching import Entry
 from dpoframe.data.module import PairDataModule
 from dpoframe.data.windowed_stream import WindowedStream
-from dpoframe.errors import TrainingError
+from dpoframe.errors import MachineError
 from dpoframe.modality import Modality
 from dpoframe.rng import seed_of
 from dpoframe.train.progress import Told, make_bar
@@ -101,7 +101,7 @@ def wait(rank: int, world: int) -> None:
     It asks again and again, because a call that blocks would not let Ctrl-C through.
 
     Raises:
-        TrainingError: the first rank has ended, and so never comes here.
+        MachineError: the first rank has ended, and so never comes here.
     """
     if not _store:
         _store.append(next(iter(rendezvous("env://", rank, world, timeout=_LONGEST_WAIT)))[0])
@@ -112,6 +112,6 @@ def wait(rank: int, world: int) -> None:
         while not store.check([f"{name}/all"]):
             time.sleep(_POLL)
     except RuntimeError as error:  # a closed connection
-        raise TrainingError(
+        raise MachineError(
             "Another rank has ended while examples were prepared, and this one ends with it. It said why."
         ) from error
