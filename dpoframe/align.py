@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from dpoframe.card_samples import add_samples
 from dpoframe.config.recipe import Recipe
+from dpoframe.config.retention import VALIDATION
 from dpoframe.errors import ConfigError, DataError, Fault, suggestion
 from dpoframe.harness import BASE, Comparison, Progress, Subject, Suite, compare, load_suite, report, run_suite
 from dpoframe.harness.subject import silent
@@ -22,7 +23,7 @@ from dpoframe.telling import tell
 if TYPE_CHECKING:
     from torch import nn
 
-    from dpoframe.config.sections import EvaluateSection
+    from dpoframe.config.sections import KeepBest
     from dpoframe.train.evaluating import Evaluating
     from dpoframe.train.fit import FitResult
     from dpoframe.train.folder import RunFolder
@@ -111,6 +112,7 @@ def align(
     suites = [load_suite(name, known) for name in recipe.evaluate]
     require_one_name(suites)
     made: list[tuple[nn.Module, Subject]] = []
+    recipe = _with_direction(recipe, suites)
     evaluating = on_the_way(recipe, suites, folder, made, progress or silent)
     if not resume and is_first_rank():
         folder.require_new()
@@ -164,7 +166,9 @@ def on_the_way(
     from dpoframe.checkpoint import CheckpointFolder
     from dpoframe.train.evaluating import Evaluating
 
-    higher = _higher(section, suites)
+    best = section.keep_best
+    higher = best is None or _way(best, "evaluate.keep_best", suites) == "higher"
+    wanted = {one.metric for one in (best, recipe.trainer.keep_best_checkpoints) if one and not one.metric.startswith(VALIDATION)}
 
     def measure(model: nn.Module, step: int) -> Mapping[str, float]:
         """The figures of the policy as it is, each under its suite's name."""
@@ -175,26 +179,39 @@ def on_the_way(
             rivals = folder.path / BASE / "eval" / suite.name
             found = run_suite(subject, suite, place / suite.name, base=base, rivals=rivals, limit=section.limit, progress=told)
             figures |= {f"{suite.name}/{name}": metric.interval.value for name, metric in found.metrics.items()}
+        if missing := sorted(wanted.difference(figures)):  # of a suite that runs itself; the names of others are known before
+            raise ConfigError(f"No suite of the recipe gives {', '.join(missing)}. They give: {', '.join(figures)}.")
         return figures
 
     return Evaluating(section, measure, higher, CheckpointFolder(folder.checkpoints.path / "best"))
 
 
-def _higher(section: EvaluateSection, suites: Sequence[Suite]) -> bool:
-    """Whether the deciding figure is better high. ConfigError where no suite gives it, or nobody says which way is better."""
-    if section.keep_best is None:
-        return True
+def _with_direction(recipe: Recipe, suites: Sequence[Suite]) -> Recipe:
+    """The recipe with the direction filled in that a suite says of the figure by which checkpoints are kept."""
+    best = recipe.trainer.keep_best_checkpoints
+    if best is None or best.metric.startswith(VALIDATION):
+        return recipe
+    best = replace(best, direction=_way(best, "trainer.keep_best_checkpoints", suites))
+    return replace(recipe, trainer=replace(recipe.trainer, keep_best_checkpoints=best))
+
+
+def _way(best: KeepBest, key: str, suites: Sequence[Suite]) -> Literal["higher", "lower"]:
+    """Which way is better of the figure named under `key`.
+
+    Raises:
+        ConfigError: no suite gives it, or nobody says which way is better.
+    """
     better = {f"{suite.name}/{name}": way for suite in suites for name, way in suite.figures().items()}
-    metric, way = section.keep_best.metric, section.keep_best.direction
+    metric, way = best.metric, best.direction
     foreign = any(suite.runs_itself and metric.startswith(f"{suite.name}/") for suite in suites)
     if metric not in better and not foreign:
         near = suggestion(metric, better) or f"The suites give: {', '.join(better)}."
-        raise ConfigError("The recipe cannot be used:", [Fault("evaluate.keep_best.metric", f"no suite gives {metric}.", near)])
+        raise ConfigError("The recipe cannot be used:", [Fault(f"{key}.metric", f"no suite gives {metric}.", near)])
     way = way or better.get(metric)
     if way is None:
         told = f"{metric} does not say which way is better."
-        raise ConfigError("The recipe cannot be used:", [Fault("evaluate.keep_best.direction", told, "Say higher or lower.")])
-    return way == "higher"
+        raise ConfigError("The recipe cannot be used:", [Fault(f"{key}.direction", told, "Say higher or lower.")])
+    return way
 
 
 def _again(recipe: Recipe, suites: Sequence[Suite], folder: RunFolder, progress: Progress) -> Alignment:

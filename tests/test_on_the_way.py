@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dpoframe.align import align
-from dpoframe.checkpoint import open_model
-from dpoframe.config import Recipe, load_recipe
+from dpoframe.checkpoint import CheckpointFolder, open_model
+from dpoframe.config import KeepBestCheckpoints, Recipe, load_recipe
 from dpoframe.errors import ConfigError
 from dpoframe.harness import EvalFolder, Subject, load_suite, run_suite
 from dpoframe.plugins import PluginHost, using
@@ -120,6 +121,23 @@ def test_refused_before_weights(
         align(recipe(tmp_path, **during), tmp_path / "run", host=plugins)
     assert part in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_suites_figure_keeps_checkpoints(tmp_path: Path, plugins: PluginHost) -> None:
+    """The evaluator's word says which way is better, the recipe of the run shows it, and a misspelt figure is refused."""
+    made = recipe(tmp_path, every=4)
+    best = KeepBestCheckpoints("small/reward_margin")
+    made = replace(made, trainer=replace(made.trainer, keep_checkpoints=1, keep_best_checkpoints=best))
+    done = align(made, tmp_path / "run", host=plugins)
+    assert CheckpointFolder(done.folder / "checkpoints").steps() == [12]  # margins grow
+    assert load_recipe(done.folder).trainer.keep_best_checkpoints == replace(best, direction="higher")
+    best = KeepBestCheckpoints("small/reward_margin", "lower")
+    made = replace(made, trainer=replace(made.trainer, keep_best_checkpoints=best))
+    assert CheckpointFolder(align(made, tmp_path / "low", host=plugins).folder / "checkpoints").steps() == [4, 12]
+    best = KeepBestCheckpoints("small/reward_margn", "lower")
+    made = replace(made, trainer=replace(made.trainer, keep_best_checkpoints=best))
+    with pytest.raises(ConfigError, match=r"keep_best_checkpoints.metric: no suite gives .* Did you mean 'small/reward_margin'"):
+        align(made, tmp_path / "wrong", host=plugins)
 
 
 @pytest.mark.parametrize(

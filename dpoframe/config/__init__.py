@@ -8,12 +8,22 @@ from __future__ import annotations
 from dpoframe.config.loading import load_recipe
 from dpoframe.config.recipe import Recipe
 from dpoframe.config.schema import recipe_schema
-from dpoframe.config.sections import DataSection, EvaluateSection, KeepBest, Part, ReferenceSection, TrainerSection, WeightedLoss
+from dpoframe.config.sections import (
+    DataSection,
+    EvaluateSection,
+    KeepBest,
+    KeepBestCheckpoints,
+    Part,
+    ReferenceSection,
+    TrainerSection,
+    WeightedLoss,
+)
 
 __all__ = [
     "DataSection",
     "EvaluateSection",
     "KeepBest",
+    "KeepBestCheckpoints",
     "Part",
     "Recipe",
     "ReferenceSection",

@@ -13,6 +13,7 @@ from dpoframe.config.assembly import Assembly
 from dpoframe.config.document import Document, read_file
 from dpoframe.config.overrides import apply
 from dpoframe.config.recipe import Recipe
+from dpoframe.config.retention import check_retention, settled_retention
 from dpoframe.config.suppliers import indirect_suppliers
 from dpoframe.errors import ConfigError, UnknownNameError
 
@@ -78,6 +79,8 @@ def _assemble(build: Assembly) -> Recipe | None:
         checks.check_reference(build, reference, modality, losses)
     if data is not None and trainer is not None and reference is not None:
         checks.check_window(build, data, trainer, reference)
+    if data is not None and trainer is not None:
+        check_retention(build, data, trainer, during)
     if top is None or modality is None or data is None or reference is None or trainer is None:
         return None
     return Recipe(
@@ -85,7 +88,7 @@ def _assemble(build: Assembly) -> Recipe | None:
         data=data,
         loss=losses,
         reference=reference,
-        trainer=checks.settled_trainer(trainer),
+        trainer=settled_retention(checks.settled_trainer(trainer)),
         evaluate=during.suites if during is not None else top.evaluate,
         during=during,
         reporters=reporters,

@@ -138,6 +138,34 @@ class ReferenceSection:
 
 
 @dataclass(frozen=True)
+class KeepBest:
+    """Which figure decides on the weights that a run ends with.
+
+    Attributes:
+        metric: `suite/metric`, as the suite's results.json names the metric.
+        direction: Which way is better; None for what the metric itself says.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    metric: Annotated[str, StringConstraints(pattern=r"^[^/]+/.+$")]
+    direction: Literal["higher", "lower"] | None = None
+
+
+@dataclass(frozen=True)
+class KeepBestCheckpoints(KeepBest):
+    """Which checkpoints stay besides the newest.
+
+    Attributes:
+        metric: A figure of the validation, as in `validation/loss`, or `suite/metric` of the evaluations on the way.
+        direction: Which way is better; None for what the metric itself says.
+        count: How many stay.
+    """
+
+    count: Positive = 1
+
+
+@dataclass(frozen=True)
 class TrainerSection:
     """How the training goes.
 
@@ -164,6 +192,8 @@ class TrainerSection:
         validate_every: Steps between two validations; None for one at the end.
         save_every: Steps between two checkpoints; None for a tenth of the run. One is written at the end in any case.
         keep_checkpoints: Checkpoints kept; older ones are removed.
+        keep_best_checkpoints: Checkpoints kept besides these, the best by a figure of the validation or of the evaluations on the
+            way, as in `{metric: validation/loss, count: 2}`; None for none.
         save_in_background: Whether checkpoints are written while training goes on, from a copy in the host's memory.
         seeds_per_pair: How many draws of noise a pair sees in turn, epoch by epoch; None for a new one each epoch. Of use with a
             modality whose scores depend on the seed (images): with `reference: cached` each draw is then scored once, not
@@ -198,27 +228,13 @@ class TrainerSection:
     validate_every: Positive | None = None
     save_every: Positive | None = None
     keep_checkpoints: Positive = 2
+    keep_best_checkpoints: KeepBestCheckpoints | None = None
     save_in_background: bool = False
     seeds_per_pair: Positive | None = None
     bucket_by_length: bool = True
     num_workers: Annotated[int, Ge(0), Le(1024)] = 0
     threads: Few | None = None
     lightning: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class KeepBest:
-    """Which figure decides on the weights that a run ends with.
-
-    Attributes:
-        metric: `suite/metric`, as the suite's results.json names the metric.
-        direction: Which way is better; None for what the metric itself says.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
-
-    metric: Annotated[str, StringConstraints(pattern=r"^[^/]+/.+$")]
-    direction: Literal["higher", "lower"] | None = None
 
 
 @dataclass(frozen=True)

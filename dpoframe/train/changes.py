@@ -13,9 +13,9 @@ from dpoframe.errors import ConfigError, Fault, suggestion
 # Keys that may differ when a run is resumed: they say where and how it is watched, not what it computes.
 FREE = {
     "name", "description", "evaluate", "reporters", "trainer.log_every", "trainer.save_every", "trainer.validate_every",
-    "trainer.keep_checkpoints", "trainer.save_in_background", "trainer.num_workers", "trainer.threads", "trainer.devices",
-    "trainer.accelerator", "trainer.strategy", "trainer.num_nodes", "trainer.tokens_per_batch",
-    "trainer.accumulate_grad_batches", "trainer.lightning", "trainer.on_nonfinite",
+    "trainer.keep_checkpoints", "trainer.keep_best_checkpoints", "trainer.save_in_background", "trainer.num_workers",
+    "trainer.threads", "trainer.devices", "trainer.accelerator", "trainer.strategy", "trainer.num_nodes",
+    "trainer.tokens_per_batch", "trainer.accumulate_grad_batches", "trainer.lightning", "trainer.on_nonfinite",
 }  # fmt: skip
 # What a checkpoint's state belongs to: another of these could not take it over.
 FIXED = ("trainer.optimizer", "reference.kind", "modality.name")

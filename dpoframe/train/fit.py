@@ -47,6 +47,7 @@ from dpoframe.train.progress import ProgressBar, Telling, Told
 from dpoframe.train.randomness import RankRandomness
 from dpoframe.train.reference import CachedReference, make_reference, require_reference
 from dpoframe.train.reporting import Reporting
+from dpoframe.train.retention import Retention
 from dpoframe.train.saving import Saving, default_interval
 from dpoframe.train.schedule import total_steps
 from dpoframe.train.scoring import PairScorer
@@ -236,7 +237,7 @@ class Run:
             *self.hooks.callbacks(self.recipe),
             *([] if self.evaluating is None else [self.evaluating]),
             interruption,
-            Saving(self.folder.checkpoints, saved, section.keep_checkpoints, self.steps, every, interruption),
+            Saving(Retention.of(self.folder, self.recipe), saved, self.steps, every, interruption),
         ]
 
     def checkpoint(self) -> Path | None:
@@ -271,7 +272,7 @@ class Run:
         writer = self.trainer.strategy.checkpoint_io if self.trainer is not None and is_first_rank() else None
         if isinstance(writer, DurableCheckpointIO):
             writer.wait()
-            self.folder.checkpoints.prune(self.recipe.trainer.keep_checkpoints)
+            Retention.of(self.folder, self.recipe).prune()
 
     def final(self) -> dict[str, Any]:
         """The last value of each metric, read from the run folder: the ranks may have been other processes."""

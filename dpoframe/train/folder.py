@@ -150,19 +150,22 @@ class RunFolder:
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl; a last line that was cut off, and whatever else is no row, is left out."""
-        if not self.metrics.is_file():
-            return []
-        rows = []
-        for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(ValueError):
-                rows.append(json.loads(line))
-        return [row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int)]
+        return rows_in(self.metrics.read_text(encoding="utf-8", errors="replace")) if self.metrics.is_file() else []
 
     def rewind(self, step: int) -> None:
         """Removes rows that a resume from `step` will write again."""
         kept = [row for row in self.rows() if row["step"] < step or (row["step"] == step and "stage" in row)]
         with durable(self.metrics) as file:
             file.write("".join(line(row) for row in kept).encode())
+
+
+def rows_in(text: str) -> list[dict[str, Any]]:
+    """The rows that lines of metrics.jsonl hold; what is no row is left out."""
+    rows = []
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):
+            rows.append(json.loads(line))
+    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int)]
 
 
 def remove(path: Path, whole: bool) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Checkpoint
 
-from dpoframe.checkpoint import CheckpointFolder
 from dpoframe.train.interruption import InterruptedRunError, Interruption
+from dpoframe.train.retention import Retention
 
 
 def default_interval(steps: int) -> int:
@@ -19,12 +19,12 @@ def default_interval(steps: int) -> int:
 class Saving(Checkpoint):
     """Saves every `every` steps, after the last one, wherever the run ends, and when it is interrupted; always between two steps.
 
-    A step that is followed by a validation is saved after it, so that a resumed run does not lose the validation.
+    A step that is followed by a validation is saved after it, so that a resumed run does not lose the validation. A step that
+    is measured and found among the best to keep is saved whether or not it is its turn.
 
     Args:
-        folder: Where checkpoints lie.
+        retention: Which of them stay.
         every: Steps between two.
-        keep: How many stay.
         steps: Steps of the run.
         validate_every: Steps between two validations, None for one at the end; 0 where there is no validation.
         interruption: Says whether to stop.
@@ -32,14 +32,13 @@ class Saving(Checkpoint):
 
     def __init__(
         self,
-        folder: CheckpointFolder,
+        retention: Retention,
         every: int,
-        keep: int,
         steps: int,
         validate_every: int | None,
         interruption: Interruption,
     ) -> None:
-        self.folder, self.every, self.keep, self.steps = folder, every, keep, steps
+        self.retention, self.every, self.steps = retention, every, steps
         self.validate_every, self.interruption = validate_every, interruption
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any) -> None:
@@ -50,22 +49,29 @@ class Saving(Checkpoint):
         if not self._validates(step, trainer.should_stop):
             self._save_or_stop(trainer)
 
-    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """The same after a validation."""
-        self._save_or_stop(trainer)
+        self.retention.require_figure(pl_module.validation_row)
+        self._save_or_stop(trainer, validated=True)
 
-    def _save_or_stop(self, trainer: lightning.Trainer) -> None:
+    def _save_or_stop(self, trainer: lightning.Trainer, validated: bool = False) -> None:
         step, number = trainer.global_step, self.interruption.requested
-        if self._due(step) or number or trainer.should_stop:
+        best = self.retention.measures(step, validated) and self._is_among_best(trainer)
+        if self._due(step) or number or trainer.should_stop or best:
             self.save(trainer)
         if number and step < self.steps:
             raise InterruptedRunError(number, step)
 
     def save(self, trainer: lightning.Trainer) -> None:
         """Writes the checkpoint of this step; called on all ranks."""
-        trainer.save_checkpoint(self.folder.at(trainer.global_step))
+        trainer.save_checkpoint(self.retention.checkpoints.at(trainer.global_step))
         if trainer.is_global_zero:
-            self.folder.prune(self.keep)
+            self.retention.prune()
+
+    def _is_among_best(self, trainer: lightning.Trainer) -> bool:
+        """What the first rank finds, on all ranks."""
+        found = trainer.is_global_zero and self.retention.wants(trainer.global_step)
+        return bool(trainer.strategy.broadcast(found))
 
     def _due(self, step: int) -> bool:
         return step == self.steps or step % self.every == 0

@@ -82,6 +82,7 @@ trainer:
   validate_every: null
   save_every: null
   keep_checkpoints: 2
+  keep_best_checkpoints: null
   save_in_background: false
   seeds_per_pair: null
   bucket_by_length: true

@@ -36,6 +36,10 @@ def validator(host: PluginHost) -> Any:
         {"reference": {"kind": "ema", "decay": 0.9}},
         {"trainer": {"lr": 1e-5, "betas": [0.9, 0.99], "lightning": {"benchmark": True}}},
         {"trainer": {"precision": 32}},
+        {
+            "trainer": {"keep_best_checkpoints": {"metric": "validation/loss", "count": 2}},
+            "data": {**GOOD["data"], "validation": 8},
+        },
         {"trainer": {"precision": "bf16"}},
         {"evaluate": ["tiny"], "reporters": [{"name": "notes"}], "plugins": ["small"], "seed": 3},
     ],
@@ -61,6 +65,8 @@ def test_right_recipes_are_valid(change: dict[str, Any], validator: Any) -> None
         {"trainer": {"lr": -1}},
         {"trainer": {"lrr": 1}},
         {"trainer": {"precision": 8}},
+        {"trainer": {"keep_best_checkpoints": {"count": 2}}},
+        {"trainer": {"keep_best_checkpoints": {"metric": "validation/loss", "best": 2}}},
         {"seed": -1},
     ],
 )
