@@ -15,7 +15,7 @@ PACKAGE = ROOT / "dpoframe"
 
 # From the bottom up: a module may import its own layer and those below, but for the pairs in APART.
 LAYERS = (
-    ("types", "errors", "rng", "digests", "credentials"),
+    ("types", "errors", "rng", "digests", "credentials", "companions"),
     ("modality", "loss", "evaluator", "reporter", "losses", "metrics"),
     ("hookspecs",),
     ("plugins", "config"),

@@ -111,6 +111,7 @@ def build(
         bool,
         typer.Option("--copy/--no-copy", help="Whether files are copied into blobs/ beside --out, or named where they lie."),
     ] = True,
+    devices: Annotated[int, typer.Option(min=1, help="Processes that share sampling and scoring, each with the whole model.")] = 1,
     force: Annotated[bool, typer.Option(help="Replace --out where it exists.")] = False,
 ) -> None:
     """Makes preference pairs of several answers to one prompt, by what any installed evaluator says of each.
@@ -138,8 +139,18 @@ def build(
         copy,
     )
     with Story({"generate": 12.0, "score": 1.0} if sampling is not None else {"score": 1.0}) as story:
-        built = build_pairs(sources or (), out, evaluator, changes=changes or (), wanted=wanted, sampling=sampling, progress=story)
-    emit(built, "\n".join(built.lines()))
+        built = build_pairs(
+            sources or (),
+            out,
+            evaluator,
+            changes=changes or (),
+            wanted=wanted,
+            sampling=sampling,
+            devices=devices,
+            progress=story,
+        )
+    if built is not None:
+        emit(built, "\n".join(built.lines()))
 
 
 def _sampling(model: str | None, prompts: str | None, others: dict[str, Any]) -> Sampling | None:

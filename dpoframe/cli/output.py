@@ -127,7 +127,7 @@ def emit(document: Any, text: RenderableType) -> None:
     if opened.emitted and opened.json:
         raise RuntimeError("emit() was called twice: with --json a command gives exactly one document.")
     opened.emitted = True
-    if _other_rank():
+    if other_rank():
         return
     try:
         if opened.json:
@@ -218,6 +218,6 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def _other_rank() -> bool:
+def other_rank() -> bool:
     """Whether this process is a rank other than 0 of a distributed run, whose result is rank 0's to give."""
     return next((os.environ[name] for name in _RANKS if name in os.environ), "0") != "0"

@@ -32,7 +32,7 @@ class Story:
         self.task: Any = None
 
     def __enter__(self) -> Story:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not output.other_rank():  # one bar for all processes
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
             columns = (

@@ -1,4 +1,4 @@
-"""One evaluation over several processes: each does its share of the plan, and they wait for each other between phases.
+"""One command over several processes: each does its share of the plan, and they wait for each other between phases.
 
 Lightning starts the processes, or recognises those that torchrun or SLURM started. Nothing but the waiting goes over the
 wire: results travel through the store, so all processes must see the same folder.
@@ -10,13 +10,13 @@ import contextlib
 import logging
 import math
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dpoframe.errors import ConfigError, DpoframeError
+from dpoframe.companions import wait, watched
+from dpoframe.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 _LONGEST_WAIT = timedelta(days=7)
-_POLL = 0.02
 
 
 def _at_once() -> None:
@@ -33,7 +32,7 @@ def _at_once() -> None:
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among all of an evaluation; `wait` returns when all have called it."""
+    """This process among all that share a command's work; `wait` returns when all have called it."""
 
     rank: int = 0
     count: int = 1
@@ -48,6 +47,10 @@ class Ranks:
         """This process's items of the whole plan: every `count`-th, so that long and short ones are dealt out evenly."""
         return list(items[self.rank :: self.count])
 
+    def has(self, number: int, together: int = 1) -> bool:
+        """Whether the item of this number, from 0, is this process's, where so many in a row are not to be parted."""
+        return number // together % self.count == self.rank
+
 
 ALONE = Ranks()
 
@@ -61,7 +64,10 @@ def launched(devices: int = 1) -> Iterator[tuple[Ranks, torch.device]]:
 
     Raises:
         ConfigError: there are not that many devices, or an outer launcher started another number of processes.
+        CompanionError, MachineError: another process has ended.
     """
+    if devices < 1:
+        raise ConfigError(f"--devices is {devices}; it must be at least 1.")
     outer = _outer()
     if devices == 1 and outer is None:
         yield ALONE, own_device()
@@ -70,11 +76,14 @@ def launched(devices: int = 1) -> Iterator[tuple[Ranks, torch.device]]:
         raise ConfigError(f"--devices is {devices}, and the launcher started {math.prod(outer)} processes. Leave --devices out.")
     with _quiet():
         fabric = _fabric(*(outer or (devices, 1)))
-        fabric.launch()
-    try:
-        yield Ranks(fabric.global_rank, fabric.world_size, _wait), fabric.device
-    finally:
-        _end()
+    launcher = fabric.strategy.launcher
+    with watched(lambda: getattr(launcher, "procs", []), parent=outer is None and "LOCAL_RANK" in os.environ):
+        try:
+            with _quiet():
+                fabric.launch()
+            yield Ranks(fabric.global_rank, fabric.world_size, wait), fabric.device
+        finally:
+            _end()
 
 
 def own_device() -> torch.device:
@@ -112,23 +121,6 @@ def _fabric(devices: int, nodes: int) -> Any:
     # gloo even on GPUs: nothing but waiting is done through it, and that may take hours.
     strategy = DDPStrategy(process_group_backend="gloo", timeout=_LONGEST_WAIT)
     return Fabric(accelerator="cuda" if gpus else "cpu", devices=devices, num_nodes=nodes, strategy=strategy)
-
-
-def _wait() -> None:
-    """A barrier that a signal can interrupt: a blocked collective would not let Python's handlers run.
-
-    Raises:
-        DpoframeError: another process has ended, and so never comes here.
-    """
-    import torch.distributed as dist
-
-    try:
-        work: Any = dist.barrier(async_op=True)
-        while not work.is_completed():
-            time.sleep(_POLL)
-        work.wait()
-    except RuntimeError as error:  # gloo's, of a closed connection
-        raise DpoframeError("Another process of this evaluation has ended, and this one ends with it. It said why.") from error
 
 
 def _end() -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dpoframe.errors import DataError
-from dpoframe.harness.phases.limits import AGAIN
-from dpoframe.harness.storage.folder import EvalFolder, Score
+from dpoframe.harness.storage.folder import AGAIN, EvalFolder, Score
 
 OF_THE_BASE = ("pair", "base_logp", "logratio")
 """The needs of evaluators that are given something of the base."""

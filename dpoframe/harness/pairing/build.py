@@ -17,6 +17,7 @@ from dpoframe.harness.pairing.judging import forget, judge
 from dpoframe.harness.pairing.rows import PairFile
 from dpoframe.harness.pairing.sampling import Drawing, Sampling, apart, prepared
 from dpoframe.harness.pairing.scored import Better, Measure, Verdicts, measure_of, named_evaluator
+from dpoframe.harness.sharding import Ranks, launched
 from dpoframe.harness.subject import Progress, silent
 
 if TYPE_CHECKING:
@@ -110,9 +111,10 @@ def build_pairs(
     changes: Sequence[str] = (),
     wanted: Wanted | None = None,
     sampling: Sampling | None = None,
+    devices: int = 1,
     plugins: PluginHost | None = None,
     progress: Progress = silent,
-) -> Built:
+) -> Built | None:
     """Pairs answers to the same prompt by an evaluator's scores and writes them as JSON Lines, which a recipe reads.
 
     Answers are stored ones, or sampled from a model, or both. Whatever is wrong with what was asked for is found before any
@@ -137,8 +139,14 @@ def build_pairs(
             an answer has failed, and beyond it; the bad end of the scale where None. `media`: the kind of file that texts in
             the rows name. `copy`: whether files are copied beside `out`.
         sampling: Which answers are sampled from which model; the folder they stay in is named after `out` unless given.
+        devices: Processes that share sampling and scoring, each with the whole model and evaluator, on a GPU of its own where
+            there are any. Answers and pairs do not depend on their number.
         plugins: Where evaluators are; the installed ones unless given.
-        progress: Told of every answer that is sampled and scored, as the stages `generate` and `score`.
+        progress: Told of every answer of the first process's share that is sampled and scored, as the stages `generate` and
+            `score`.
+
+    Returns:
+        What was made; None in every process but the first of several, which alone pairs and writes.
 
     Raises:
         CheckpointError: there is no such model to sample from.
@@ -157,12 +165,16 @@ def build_pairs(
     rule = _settled(how, measure)
     stored = [Path(source).expanduser() for source in sources]
     drawing = _drawing(sampling, place, settings, how, measure, stored, known)
-    if stored and drawing is not None:
-        gather(stored, how.media, response=how.response)  # a source that is wrong is told before a model writes anything
-    drawn = [drawing.draw(progress)] if drawing is not None else []
-    found = gather([*stored, *drawn], how.media, how.reference if rule.from_reference else "", how.response)
     beside = place.with_suffix(".verdicts")
-    verdicts, counts = judge(found, measure, drawn[0] if drawn else beside, progress), Counter[str]()
+    with launched(devices) as (ranks, device):
+        told = progress if ranks.first else silent
+        if stored and drawing is not None and ranks.first:
+            gather(stored, how.media, response=how.response)  # a source that is wrong is told before a model writes anything
+        drawn = [drawing.draw(told, ranks, device)] if drawing is not None else []
+        found = _gathered([*stored, *drawn], how, rule, measure, ranks)
+        verdicts, counts = judge(found, measure, drawn[0] if drawn else beside, told, ranks), Counter[str]()
+    if not ranks.first:
+        return None
     chosen = [rule.pairs(scored, counts) for scored in verdicts.prompts.values()]
     built = _told(place, found, verdicts, chosen, counts, measure, drawn)
     if not built.pairs:
@@ -170,6 +182,17 @@ def build_pairs(
     PairFile(place, measure, how.copy).write(pair for some in chosen for pair in some)
     forget(beside)
     return built
+
+
+def _gathered(sources: Sequence[Path], how: Wanted, rule: Rule, measure: Measure, ranks: Ranks) -> Gathered:
+    """The candidates. The first process reads before the others do, so that what is wrong with a source is told once."""
+    reference, together = how.reference if rule.from_reference else "", max(1, measure.evaluator.batch_size())
+    if not ranks.first:
+        ranks.wait()
+    found = gather(sources, how.media, reference, how.response, ranks=ranks, together=together)
+    if ranks.first:
+        ranks.wait()
+    return found
 
 
 def _drawing(

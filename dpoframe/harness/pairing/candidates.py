@@ -12,6 +12,7 @@ from dpoframe.data.media import KINDS, is_media, media_of
 from dpoframe.data.raw import ENDINGS, raw_rows
 from dpoframe.data.rows import RawRow, RowError, shown
 from dpoframe.errors import ConfigError, DataError
+from dpoframe.harness.sharding import ALONE, Ranks
 from dpoframe.harness.storage.folder import EvalFolder
 from dpoframe.types import Content, Media, RefusedRow, Sample, content_digest
 
@@ -38,17 +39,23 @@ class Candidate:
 
 @dataclass
 class Gathered:
-    """Candidates by prompt.
+    """Candidates by prompt. Of several processes the first holds all, each other one its share alone.
 
     Attributes:
+        ranks: This process among those that share the work.
+        together: Candidates in a row that fall to one process, because they are scored in one call.
         prompts: Digest of a prompt to the answers to it, in the order in which they were found; none of them twice.
+        mine: Those that this process has scored, in the order in which they were found.
         rows: Answers found, right ones that rows hold not among them.
         repeated: Answers that had occurred for their prompt.
         refused: Rows that hold none, or an empty one, which no training can use: how many, by the reason's code.
         first: The first of them in words.
     """
 
+    ranks: Ranks = ALONE
+    together: int = 1
     prompts: dict[str, list[Candidate]] = field(default_factory=dict)
+    mine: list[Candidate] = field(default_factory=list)
     rows: int = 0
     repeated: int = 0
     refused: Counter[str] = field(default_factory=Counter)
@@ -73,12 +80,24 @@ class Gathered:
             if answer in self._seen:
                 self.repeated += not one.is_reference
                 continue
+            mine = self.ranks.has(len(self._seen), self.together)
             self._seen.add(answer)
-            self.prompts.setdefault(prompt, []).append(one)
+            if mine:
+                self.mine.append(one)
+            if mine or self.ranks.first:
+                self.prompts.setdefault(prompt, []).append(one)
         return self
 
 
-def gather(sources: Sequence[Path], media: str | None = None, reference: str = "", response: str = "response") -> Gathered:
+def gather(
+    sources: Sequence[Path],
+    media: str | None = None,
+    reference: str = "",
+    response: str = "response",
+    *,
+    ranks: Ranks = ALONE,
+    together: int = 1,
+) -> Gathered:
     """The answers in all sources.
 
     Args:
@@ -86,6 +105,8 @@ def gather(sources: Sequence[Path], media: str | None = None, reference: str = "
         media: `image`, `audio` or `video` where a text in `response` or `responses` is the path of such a file.
         reference: Where a row holds a right answer, which is then a candidate as well; empty for none.
         response: Where a row of a file holds its one answer.
+        ranks: This process among those that share the work. Each reads all sources.
+        together: Candidates in a row that are scored in one call.
 
     Raises:
         ConfigError: `media` is no kind, or a source is named twice.
@@ -95,7 +116,7 @@ def gather(sources: Sequence[Path], media: str | None = None, reference: str = "
         raise ConfigError(f"--media is {media!r}; it must be one of {', '.join(KINDS)}.")
     if len({source.resolve() for source in sources}) < len(sources):
         raise ConfigError("A source is named twice; each answer counts once anyway. Name each source once.")
-    found = Gathered()
+    found = Gathered(ranks, together)
     for source in sources:
         found.take(_of_folder(source, reference) if source.is_dir() else _of_file(source, media, reference, response))
     if not found.rows:

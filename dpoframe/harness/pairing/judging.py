@@ -12,6 +12,8 @@ from dpoframe.harness.pairing.candidates import Gathered
 from dpoframe.harness.pairing.choosing import Rated
 from dpoframe.harness.pairing.scored import Measure, Verdicts, row_of
 from dpoframe.harness.phases.limits import score_all, to_ask_again
+from dpoframe.harness.phases.work import Telling, gather
+from dpoframe.harness.sharding import ALONE, Ranks
 from dpoframe.harness.storage.folder import Row, Score
 from dpoframe.harness.storage.keeping import Keeping
 from dpoframe.harness.storage.keys import digest, evaluator_key
@@ -20,28 +22,43 @@ from dpoframe.harness.subject import Progress
 from dpoframe.types import Media
 
 
-def judge(found: Gathered, measure: Measure, folder: Path, progress: Progress) -> Verdicts:
+def judge(found: Gathered, measure: Measure, folder: Path, progress: Progress, ranks: Ranks = ALONE) -> Verdicts:
     """Asks the evaluator about every candidate on which `folder` holds no verdict of it, within its limits, as an evaluation does.
 
+    Each process asks about its share; the verdicts on all candidates that it holds, which in the first process are all there
+    are, come back.
+
     Raises:
-        ConfigError: another process is at work in the folder.
+        ConfigError: another command is at work in the folder.
         MachineError: the folder cannot be written.
     """
-    needs, made = measure.evaluator.spec.needs, Verdicts()
-    asked = [(prompt, one, row_of(one, needs)) for prompt, some in found.prompts.items() for one in some]
-    keys = [_key(row) for _, _, row in asked]
-    with claimed(folder):
-        prepare(folder)
-        with opened(folder) as store:
-            rows = dict(zip(keys, (row for _, _, row in asked), strict=True))
-            scores = _scores(store, measure.evaluator, rows, progress)
-    for (prompt, one, _), key in zip(asked, keys, strict=True):
-        values = scores[key].values or {}
-        if measure.name not in values:
-            made.unscored[scores[key].reason or f"it has no {measure.name}"] += 1
-        else:
-            rated = Rated(one, measure.oriented(values[measure.name]), values.get(measure.error, 0.0), values)
-            made.prompts.setdefault(prompt, []).append(rated)
+    needs = measure.evaluator.spec.needs
+    rows = [row_of(one, needs) for one in found.mine]
+    keys = {id(one): _key(row) for one, row in zip(found.mine, rows, strict=True)}
+    with claimed(folder) if ranks.first else contextlib.nullcontext():
+        if ranks.first:
+            prepare(folder)
+        ranks.wait()
+        with opened(folder, ranks.rank) as store:
+            _score(store, measure.evaluator, dict(zip(keys.values(), rows, strict=True)), progress)
+            gather(store, ranks)
+            others = (one for some in found.prompts.values() for one in some if id(one) not in keys)
+            keys |= {id(one): _key(row_of(one, needs)) for one in others}
+            return _rated(found, measure, keys, store.judged(evaluator_key(measure.evaluator), list(keys.values())))
+
+
+def _rated(found: Gathered, measure: Measure, keys: Mapping[int, str], verdicts: Mapping[str, Any]) -> Verdicts:
+    """The candidates with what was said of each."""
+    made = Verdicts()
+    for prompt, some in found.prompts.items():
+        for one in some:
+            verdict = verdicts[keys[id(one)]]
+            values = verdict["values"] or {}
+            if measure.name not in values:
+                made.unscored[verdict["reason"] or f"it has no {measure.name}"] += 1
+            else:
+                rated = Rated(one, measure.oriented(values[measure.name]), values.get(measure.error, 0.0), values)
+                made.prompts.setdefault(prompt, []).append(rated)
     return made
 
 
@@ -55,21 +72,19 @@ def forget(folder: Path) -> None:
         folder.rmdir()
 
 
-def _scores(store: Store, evaluator: Evaluator, rows: Mapping[str, Row], progress: Progress) -> dict[str, Score]:
-    """The verdict on each row, known or new. One whose trouble was not the sample's is asked for again."""
+def _score(store: Store, evaluator: Evaluator, rows: Mapping[str, Row], progress: Progress) -> None:
+    """Has the store hold a verdict on each row. One whose trouble was not the sample's is asked for again."""
     kept = Keeping(store, evaluator_key(evaluator))
     spec = evaluator.spec
     known = {seen: Score(spec.id, "", **verdict) for seen, verdict in store.judged(kept.evaluator, list(rows)).items()}
-    scores = {seen: score for seen, score in known.items() if not to_ask_again(score)}
-    missing = [seen for seen in rows if seen not in scores]
-    if scores:
-        progress("score", len(scores), len(rows))
+    missing = [seen for seen in rows if seen not in known or to_ask_again(known[seen])]
+    told = Telling(progress, "score", len(rows))
+    if len(missing) < len(rows):
+        told.more(len(rows) - len(missing))
     with kept.until_the_end():
         for seen, score in zip(missing, score_all(evaluator, (rows[seen] for seen in missing)), strict=True):
-            scores[seen] = score
             kept.put(seen, score)
-            progress("score", len(scores), len(rows))
-    return scores
+            told.more(1)
 
 
 def _key(row: Row) -> str:

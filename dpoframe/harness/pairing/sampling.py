@@ -13,7 +13,7 @@ from dpoframe.errors import ConfigError, DataError, Fault, MachineError
 from dpoframe.harness.opening import Opening, find, split
 from dpoframe.harness.pairing.candidates import right_answer
 from dpoframe.harness.run import run_suite
-from dpoframe.harness.sharding import own_device
+from dpoframe.harness.sharding import Ranks
 from dpoframe.harness.subject import Progress
 from dpoframe.harness.suites.needs import refusals
 from dpoframe.harness.suites.suite import Suite
@@ -21,6 +21,8 @@ from dpoframe.harness.suites.suite_file import read_suite
 from dpoframe.harness.writing import asked
 
 if TYPE_CHECKING:
+    import torch
+
     from dpoframe.plugins import PluginHost
 
 SAMPLES = 8
@@ -58,14 +60,19 @@ class Drawing:
     suite: Suite
     folder: Path
 
-    def draw(self, progress: Progress) -> Path:
+    def draw(self, progress: Progress, ranks: Ranks, device: torch.device) -> Path:
         """Samples what is not in the folder yet, and returns the folder, which is then a source of stored answers.
 
+        Args:
+            progress: Told of every answer.
+            ranks: This process among those that share the work; each reads the weights.
+            device: Where the model goes.
+
         Raises:
-            ConfigError: another process is sampling into the folder.
+            ConfigError: another command is sampling into the folder.
             MachineError: something is missing on this machine.
         """
-        run_suite(self.found.subject(own_device()), self.suite, self.folder, progress=progress)
+        run_suite(self.found.subject(device), self.suite, self.folder, progress=progress, ranks=ranks)
         return self.folder
 
 

@@ -27,14 +27,11 @@ from typing import Any, TypeAlias
 from dpoframe.config.secrets import scrubbed
 from dpoframe.errors import PluginError, UnscoredError
 from dpoframe.evaluator import Evaluator, EvaluatorSpec, Scale
-from dpoframe.harness.storage.folder import NOT_APPLICABLE, Row, Score
+from dpoframe.harness.storage.folder import AGAIN, NOT_APPLICABLE, Row, Score
 from dpoframe.types import Sample, content_digest
 
 PATIENCE = 3
 """Failures in a row that are not the samples' own, after which an evaluator is asked no more."""
-
-AGAIN = "(asked again in the next run)"
-"""How the reason ends where the trouble was not the sample's own: time, or a service that did not answer."""
 
 NO_RIVAL = "there is no other answer to compare with"
 

@@ -56,7 +56,7 @@ def score(suite: Suite, folder: EvalFolder) -> None:
 def _expected(work: Work, evaluator: Evaluator) -> int:
     """How many samples of an evaluator are this process's."""
     whole = len(work.suite.pairs) if kind_of(evaluator) == "pair" else len(work.suite.prompts) * work.suite.samples
-    return len(range(work.ranks.rank, whole, work.ranks.count))
+    return sum(work.ranks.has(number, evaluator.batch_size()) for number in range(whole))
 
 
 def _judge(work: Work, evaluator: Evaluator, told: Telling) -> None:
@@ -84,7 +84,8 @@ def _judge(work: Work, evaluator: Evaluator, told: Telling) -> None:
 def _shared(work: Work, evaluator: Evaluator) -> Iterator[tuple[str, str]]:
     """What this process's share of an evaluator's samples looks like."""
     rows = work.store.asked(kind_of(evaluator), evaluator.spec.needs)
-    return itertools.islice(rows, work.ranks.rank, None, work.ranks.count)
+    together = evaluator.batch_size()  # what is scored in one call does not depend on the number of processes
+    return (row for number, row in enumerate(rows) if work.ranks.has(number, together))
 
 
 def _portions(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -23,14 +23,19 @@ class Work:
 
     def gather(self) -> None:
         """Returns when what all processes have written lies in the first one's file, where every process reads it."""
-        self.ranks.wait()
-        if self.ranks.first and self.ranks.count > 1:
-            self.store.take_in(files_of(self.folder.path)[1:])
-        self.ranks.wait()
+        gather(self.store, self.ranks)
 
     def needs(self, *needs: str) -> bool:
         """Whether an evaluator of the suite needs one of these."""
         return any(one.spec.needs in needs for one in self.suite.evaluators)
+
+
+def gather(store: Store, ranks: Ranks) -> None:
+    """Returns when what all processes have written lies in the first one's file, where every process reads it."""
+    ranks.wait()
+    if ranks.first and ranks.count > 1:
+        store.take_in(files_of(store.folder)[1:])
+    ranks.wait()
 
 
 @dataclass

@@ -35,6 +35,9 @@ _COLUMNS = ["id", "prompt", "response", "finished", "detail", "meta"]
 NOT_APPLICABLE = "not applicable"
 """Why a sample is unscored where its evaluator returned None: it has nothing to say of it."""
 
+AGAIN = "(asked again in the next run)"
+"""How the reason ends where the trouble was not the sample's own: time, or a service that did not answer."""
+
 
 @dataclass(frozen=True)
 class Row:

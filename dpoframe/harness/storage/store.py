@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dpoframe.errors import ConfigError, MachineError
+from dpoframe.harness.storage.folder import AGAIN
 from dpoframe.harness.storage.keys import mark
 from dpoframe.harness.storage.media import Blobs
 
@@ -27,6 +28,13 @@ _AT_ONCE = 500
 _ENCODER = json.JSONEncoder(sort_keys=True)
 # Entries that any process may write; `rows` and `seen` are the first process's, made anew in every run.
 _SHARED = {"samples": ("key", "content"), "logps": ("key", "content"), "scores": ("evaluator", "seen", "content")}
+# What is there stays, but for a verdict that was to be asked for again: another process may have got it since.
+_KEPT = {
+    "samples": "ON CONFLICT DO NOTHING",
+    "logps": "ON CONFLICT DO NOTHING",
+    "scores": "ON CONFLICT DO UPDATE SET content = excluded.content, mark = excluded.mark "
+    f"""WHERE main.scores.content LIKE '%{AGAIN}", "values": null}}'""",
+}
 _TABLES = """
 CREATE TABLE IF NOT EXISTS samples (key TEXT PRIMARY KEY, content TEXT NOT NULL, mark BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS logps (key TEXT PRIMARY KEY, content TEXT NOT NULL, mark BLOB NOT NULL) WITHOUT ROWID;
@@ -141,7 +149,7 @@ class Store:
                 try:
                     with self.writing():
                         for table in _SHARED:
-                            self.database.execute(f"INSERT OR IGNORE INTO main.{table} SELECT * FROM other.{table}")
+                            self.database.execute(f"INSERT INTO main.{table} SELECT * FROM other.{table} WHERE true {_KEPT[table]}")
                 finally:
                     self.database.execute("DETACH other")
 
