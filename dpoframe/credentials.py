@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 NAMES = (
-    r"password|passwd|passphrase|secret|secrets|credential|credentials|api_?key|access_?key|private_?key|secret_?key"
-    r"|(?:api|auth|access|bearer|hub|hf|wandb|github|refresh)_?token"
+    r"password|passwd|passphrase|secret|secrets|credential|credentials"
+    r"|(?:api|access|private|secret|account|subscription|auth)[_-]?key"
+    r"|(?:api|auth|access|bearer|hub|hf|wandb|github|refresh|session|security|sas)[_-]?token"
 )
 """A pattern of such names, without what may stand before them (`wandb_api_key`)."""
 

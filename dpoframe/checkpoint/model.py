@@ -17,7 +17,7 @@ from pydantic_core import to_jsonable_python
 from safetensors import SafetensorError
 
 from dpoframe.checkpoint.durable import reason
-from dpoframe.config.secrets import MASK, masked
+from dpoframe.config.secrets import MASK, masked, scrubbed
 from dpoframe.errors import CheckpointError, ConfigError, Fault, MachineError, PluginError, suggestion
 from dpoframe.modality import Modality
 from dpoframe.plugins import PluginHost, host, named_by
@@ -63,7 +63,7 @@ def export(
             "versions": versions(),
         }
         (aside / RECORD).write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
-        (aside / "README.md").write_text(masked(card), encoding="utf-8")
+        (aside / "README.md").write_text(scrubbed(card), encoding="utf-8")
         if folder.exists():
             folder.rename(old)
         try:

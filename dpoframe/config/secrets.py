@@ -1,7 +1,8 @@
 """Keeps passwords and tokens out of what a run writes and says.
 
-Two functions: `masked` for values that have keys (a recipe, a model's fields), `scrubbed` for running text (an error, a
-traceback). Both know the values of environment variables whose names say secret, and what `masked` has masked before.
+Three functions: `masked` for values that have keys (a recipe, a model's fields), `scrubbed` for running text (an error, a
+traceback), `printed` for parts as they print themselves. All know the values of environment variables whose names say
+secret, and what `masked` has masked before.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import functools
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -44,24 +46,25 @@ _seen: set[str] = set()
 
 
 def is_secret(key: object, value: object) -> bool:
-    """Whether a key's name, or a value's form, says password or token."""
-    if not isinstance(value, str) or not value:
+    """Whether a key's name, or a value's form, says password or token. A number may be one, true and false are none."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
         return False
-    return is_credential(str(key)) or _VALUE.search(value) is not None
+    return is_credential(str(key)) or _VALUE.search(str(value)) is not None
 
 
 def masked(value: Any, key: object = "") -> Any:
     """`value` with every secret in it replaced by `***`, and names and passwords taken out of addresses.
 
-    What its key gives away is remembered, and masked wherever else it turns up in this process.
+    What its key gives away is remembered, and masked wherever else it turns up in this process. Everything below such a key is
+    a secret.
     """
     if isinstance(value, Mapping):
-        return {name: masked(item, name) for name, item in value.items()}
+        return {name: masked(item, key if is_credential(str(key)) else name) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [masked(item, key) for item in value]
     if is_secret(key, value):
-        if value != MASK and len(value) >= _SHORTEST:
-            _seen.add(value)
+        if value != MASK and len(str(value)) >= _SHORTEST:
+            _seen.add(str(value))
         return MASK
     return _without_known(_without_addresses(value)) if isinstance(value, str) else value
 
@@ -71,6 +74,12 @@ def scrubbed(text: str) -> str:
     plain = _without_addresses(_VALUE.sub(MASK, _without_known(text)))
     plain = _ASSIGNED.sub(lambda found: f"{found['head'] or found['bare']}{MASK}", plain)
     return _BEARER.sub(rf"\g<head>{MASK}", plain)
+
+
+def printed(part: Any) -> str:
+    """`repr` of a dataclass without the secrets among its fields, also those in mappings that they hold."""
+    masked({one.name: getattr(part, one.name) for one in fields(part)})  # so that they are known
+    return scrubbed(repr(part)).replace(f"'{MASK}'", MASK)  # the same of a part that was made from what was written of it
 
 
 def _without_addresses(text: str) -> str:

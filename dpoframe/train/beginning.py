@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dpoframe.config.secrets import masked
 from dpoframe.digests import tensors_digest
 from dpoframe.errors import ConfigError, Fault
 from dpoframe.modality import Modality
@@ -29,7 +30,8 @@ def beginning(modality: Modality, policy: nn.Module) -> dict[str, Any]:
     further training of the same, changes nearly all of them.
     """
     sampled = [(f"{name} {tuple(value.shape)}", _sample(value)) for name, value in starting_state(policy)]
-    return {"fingerprint": json.loads(json.dumps(modality.fingerprint(), default=str)), "weights": tensors_digest(sampled)}
+    fingerprint = masked(json.loads(json.dumps(modality.fingerprint(), default=str)))
+    return {"fingerprint": fingerprint, "weights": tensors_digest(sampled)}
 
 
 def _sample(value: Tensor) -> Tensor:

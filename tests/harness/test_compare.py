@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -253,8 +254,6 @@ class Ratio(Evaluator):
 
 def test_aggregates_are_compared(suite_file: Path, plugins: PluginHost, subject: Subject, other: Subject, tmp_path: Path) -> None:
     """A figure over all samples has the difference of the two figures, an interval and a p value; base against itself is 0."""
-    from dataclasses import replace
-
     suite = replace(load_suite(suite_file, plugins), evaluators=(Ratio(),))
     run_suite(subject, suite, tmp_path / "a")
     run_suite(other, suite, tmp_path / "b", base=subject)
@@ -275,8 +274,6 @@ def test_aggregates_without_their_evaluator(
     suite_file: Path, plugins: PluginHost, subject: Subject, other: Subject, tmp_path: Path
 ) -> None:
     """Where the evaluator cannot be had, the difference of its figure is left out with a word; the means stay."""
-    from dataclasses import replace
-
     suite = replace(load_suite(suite_file, plugins), evaluators=(Ratio(),))
     run_suite(subject, suite, tmp_path / "a")
     run_suite(other, suite, tmp_path / "b", base=subject)
@@ -284,6 +281,39 @@ def test_aggregates_without_their_evaluator(
     found = compare(tmp_path / "a", tmp_path / "b")
     assert {one.metric for one in found.differences} == {"vowels/vowels", "vowels/letters"}
     assert any("vowels is left out" in note for note in found.notes)
+
+
+def hangs(*given: Any) -> Mapping[str, float]:
+    """Never comes back."""
+    while True:
+        time.sleep(0.01)
+
+
+def ends(*given: Any) -> Mapping[str, float]:
+    """Ends the program as if all were done."""
+    raise SystemExit(0)
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "told"), [(hangs, "PluginError: aggregate was stopped at its limit of 0.2 s"), (ends, "SystemExit: 0")]
+)
+def test_an_aggregate_that_hangs_or_exits_costs_its_figure_alone(
+    aggregate: Any,
+    told: str,
+    suite_file: Path,
+    plugins: PluginHost,
+    subject: Subject,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A comparison ends, and says why the figure has no difference; the evaluator's means are compared."""
+    suite = replace(load_suite(suite_file, plugins), evaluators=(Ratio(),))
+    run_suite(subject, suite, tmp_path / "a")
+    monkeypatch.setattr(Ratio, "spec", replace(Ratio.spec, limit=0.2))
+    monkeypatch.setattr(Ratio, "aggregate", aggregate)
+    found = compare(tmp_path / "a", tmp_path / "a", [Ratio()])
+    assert {one.metric for one in found.differences} == {"vowels/vowels", "vowels/letters"}
+    assert f"vowels could not aggregate: {told}" in found.notes
 
 
 @dataclass(frozen=True)

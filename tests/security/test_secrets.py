@@ -15,11 +15,12 @@ ENVIRONMENT, RECIPE, ARGUMENT, ADDRESS, QUERY = (
     "environment-1f3a/77", "recipe-secret-90c2", "argument-secret-41d8", "address-secret-c0de", "query-secret-5577"
 )  # fmt: skip
 TOKEN = "hf_" + "Zq7" * 12
-PLANTED = (ENVIRONMENT, RECIPE, ARGUMENT, ADDRESS, QUERY, TOKEN)
+NUMBER, HEADER, NESTED, SUITE = 86753091234, "header-secret-6a6a", "nested-secret-7b7b", "suite-secret-8c8c"
+PLANTED = (ENVIRONMENT, RECIPE, ARGUMENT, ADDRESS, QUERY, TOKEN, str(NUMBER), HEADER, NESTED, SUITE)
 
 LEAKY = """
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from dpoframe import Evaluator, EvaluatorSpec, Reporter, ReporterSession, Scale, hookimpl
@@ -41,12 +42,17 @@ class Session(ReporterSession):
 class Leaky(Reporter):
     api_key: str = ""
     password: str = ""
+    access_key: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    credentials: dict[str, str] = field(default_factory=dict)
     def start(self, run):
         return Session(self.api_key + self.password)
 
 
 @dataclass(frozen=True)
 class Broken(Evaluator):
+    password: str = ""
+    credentials: dict[str, str] = field(default_factory=dict)
     spec: ClassVar[EvaluatorSpec] = EvaluatorSpec("broken", "1", "response", {"value": Scale(0.0, 1.0, "share")}, "value")
     def score(self, sample):
         raise ValueError(everything())
@@ -55,6 +61,7 @@ class Broken(Evaluator):
 @dataclass(frozen=True)
 class Tokened(ToyModality):
     hub_token: str = ""
+    mirror: str = ""
 
 
 @hookimpl
@@ -69,11 +76,20 @@ def planted(ground: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The words of a training in which every place that may hold a secret holds one."""
     monkeypatch.setenv("PLANTED_TOKEN", ENVIRONMENT)
     ground.write("leaky.py", LEAKY)
-    ground.suite(evaluators=["finished", "./leaky.py:Broken"])
+    broken = {"name": "./leaky.py:Broken", "password": SUITE, "credentials": {"user": "me", "value": NESTED}}
+    ground.suite(evaluators=["finished", broken], description=f"By {ENVIRONMENT}.")
     name = ground.recipe(
-        modality={"name": "./leaky.py:Tokened", "hub_token": TOKEN},
+        modality={"name": "./leaky.py:Tokened", "hub_token": TOKEN, "mirror": f"https://me:{ADDRESS}@host/x"},
         description=f"From https://me:{ADDRESS}@host/x?access_token={QUERY} with {ENVIRONMENT}.",
-        reporters=[{"name": "./leaky.py:Leaky", "api_key": RECIPE}],
+        reporters=[
+            {
+                "name": "./leaky.py:Leaky",
+                "api_key": RECIPE,
+                "access_key": NUMBER,
+                "headers": {"X-Api-Key": HEADER},
+                "credentials": {"user": "me-too", "value": NESTED},
+            }
+        ],
         evaluate=["suite.yaml"],
     )
     rows = [json.loads(line) for line in (ground.home / "rows.jsonl").read_text().splitlines()]
@@ -81,11 +97,11 @@ def planted(ground: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ["train", name, "--out", "run", "--set", f"reporters.0.password={ARGUMENT}"]
 
 
-def held(folder: Path) -> dict[str, list[str]]:
-    """The planted secrets that the files below a folder hold, by file."""
+def held(folder: Path, least: int = 13) -> dict[str, list[str]]:
+    """The planted secrets that the files below a folder hold, by file; at least so many files are there."""
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     found = {file.name: [one for one in PLANTED if one.encode() in file.read_bytes()] for file in files}
-    assert len(files) > 12
+    assert len(files) >= least
     return {name: secrets for name, secrets in found.items() if secrets}
 
 
@@ -103,6 +119,14 @@ def test_no_artefact_and_no_message_holds_a_secret(planted: list[str], ground: A
     assert f"https://{MASK}@host/x?access_token={MASK} with {MASK}." in recipe
     assert f"https://{MASK}@host" in (ground.home / "run" / "eval" / "small" / "scores.jsonl").read_text()
     assert MASK in (ground.home / "run" / "data" / "quarantine.jsonl").read_text()
+
+
+def test_a_secret_set_for_one_evaluation_is_not_kept(ground: Any, ended: Any, planted: list[str]) -> None:
+    """What `--set` gives an evaluator as its password is in no file of the evaluation, nor in what `config` shows of a recipe."""
+    assert ended("eval", ground.model(), "suite.yaml", "--out", "found", "--set", f"evaluators.1.password={ARGUMENT}").code == 0
+    assert "evaluators.1.password=***" in (ground.home / "found" / "small" / "manifest.json").read_text()
+    assert held(ground.home / "found", least=5) == {}
+    assert [one for one in PLANTED if one in ended("config", "recipe.yaml").said] == []
 
 
 @pytest.mark.parametrize("debug", [(), ("--debug",), ("--json",)])

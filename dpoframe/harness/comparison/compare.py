@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dpoframe.config.secrets import masked
+from dpoframe.config.secrets import printed
 from dpoframe.errors import DpoframeError
 from dpoframe.evaluator import Evaluator
 from dpoframe.harness.comparison.comparable import MANIFEST_KEYS, left_out, remarks, require_comparable, required, unfinished
 from dpoframe.harness.comparison.difference import Difference, Verdict, aggregate_differences, corrected, mean_difference, value
 from dpoframe.harness.comparison.verdicts import verdicts_of
+from dpoframe.harness.phases.limits import stable
 from dpoframe.harness.storage.folder import EvalFolder, Row, Score
 from dpoframe.plugins import named_by
 
@@ -165,8 +166,8 @@ class _Forming:
             return {}
         try:
             found = aggregate_differences(self.evaluators[name], spec, mine, other)
-        except Exception as error:  # whatever a plugin's code raises
-            self.notes.append(f"{name} could not aggregate: {type(error).__name__}: {error}")
+        except (Exception, SystemExit) as error:  # whatever a plugin's code raises
+            self.notes.append(f"{name} could not aggregate: {type(error).__name__}: {stable(error)}")
             return {}
         if lacking := [metric for metric in spec["aggregates"] if metric not in found]:
             self.notes.append(f"{', '.join(lacking)} has no difference: it could not be formed on the samples scored in both.")
@@ -190,7 +191,7 @@ def _is(evaluator: Evaluator, spec: Mapping[str, Any]) -> bool:
     assets = sorted((one.name, one.digest) for one in evaluator.spec.assets)
     known = [(one["name"], one["digest"]) for one in spec["assets"]] if "assets" in spec else assets
     alike = evaluator.spec.version == spec["version"] and sorted(known) == assets
-    return alike and spec.get("arguments") in (None, masked(repr(evaluator)))
+    return alike and spec.get("arguments") in (None, printed(evaluator))
 
 
 def _in_order(about: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
+from dpoframe.errors import PluginError
 from dpoframe.evaluator import Evaluator, Scored
+from dpoframe.harness.phases.limits import OverdueError, Pending, asking, seconds_of
+from dpoframe.harness.phases.summing import MOST_SECONDS
 from dpoframe.harness.stats import (
     Estimate,
     Interval,
@@ -128,7 +132,8 @@ def aggregate_differences(evaluator: Evaluator, spec: Mapping[str, Any], old: Sc
     both = [sample for sample in old if old[sample].values is not None and sample in new and new[sample].values is not None]
     if not both:
         return {}
-    found = paired_aggregates(_scored(both, old, new), _scored(both, new, new), evaluator.aggregate)
+    with asking(evaluator.aggregate, seconds_of(evaluator.spec)) as ask:
+        found = paired_aggregates(_scored(both, old, new), _scored(both, new, new), _Timed(evaluator.spec.limit, ask))
     made = {}
     for metric in spec.get("aggregates", ()):
         scale = spec["metrics"][metric]
@@ -150,6 +155,27 @@ def aggregate_differences(evaluator: Evaluator, spec: Mapping[str, Any], old: Sc
                 estimate=one.difference,
             )
     return made
+
+
+@dataclass
+class _Timed:
+    """An evaluator's `aggregate` within its limit, and no more than `MOST_SECONDS` for all resamples together."""
+
+    limit: float
+    ask: Callable[[Sequence[Scored]], Pending]
+    spent: float = 0.0
+
+    def __call__(self, scores: Sequence[Scored]) -> Mapping[str, float]:
+        """The figures; ValueError, a resample without figures, where the time for all is up."""
+        if self.spent > MOST_SECONDS:
+            raise ValueError
+        started = time.monotonic()
+        try:
+            found: Mapping[str, float] = self.ask(scores)()
+        except OverdueError:
+            raise PluginError(f"aggregate was stopped at its limit of {self.limit:g} s") from None
+        self.spent += time.monotonic() - started
+        return found
 
 
 def corrected(differences: Sequence[Difference]) -> tuple[Difference, ...]:

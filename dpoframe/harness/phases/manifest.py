@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from dpoframe.checkpoint.model import versions
-from dpoframe.config.secrets import masked
+from dpoframe.config.secrets import printed, scrubbed
 from dpoframe.evaluator import Evaluator
 from dpoframe.harness.phases.figures import metric_id
 from dpoframe.harness.storage.keys import digest
@@ -34,8 +34,8 @@ def manifest(
         "suite_digest": measured,
         "requests_digest": replace(suite, evaluators=()).digest(),
         "suite_source": suite.source,
-        "suite_changes": masked(list(suite.changes)),
-        "description": suite.description,
+        "suite_changes": [scrubbed(one) for one in suite.changes],
+        "description": scrubbed(suite.description),
         "limit": limit,
         "model": subject.name,
         "model_digest": subject.digest,
@@ -63,7 +63,7 @@ def described(one: Evaluator) -> Mapping[str, Any]:
         "about": (type(one).__doc__ or "").strip().split("\n\n")[0],
         "needs": spec.needs,
         "relative": spec.relative,
-        "arguments": masked(repr(one)),
+        "arguments": printed(one),
         "primary": metric_id(one, spec.primary),
         "aggregates": [metric_id(one, name) for name in spec.aggregates],
         "assets": [asdict(asset) for asset in spec.assets],
