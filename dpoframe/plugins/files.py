@@ -107,8 +107,10 @@ def _trusted(path: Path) -> bool:
 
 
 def describe(error: BaseException, file: str = "") -> str:
-    """An exception in one line; with the line number where it passed through `file`."""
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    """An exception in one line and without secrets; with the line number where it passed through `file`."""
+    from dpoframe.config.secrets import scrubbed  # only here: recipes are read with the help of plugins
+
+    text = scrubbed(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
     trace, line = error.__traceback__, 0
     while trace is not None:
         line = trace.tb_lineno if file and trace.tb_frame.f_code.co_filename == file else line

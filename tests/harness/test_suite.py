@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +259,15 @@ def test_a_probe_that_raises_is_a_refusal(
     with pytest.raises(MachineError) as caught:
         suite_of(tmp_path, plugins, "prompts: [a]\n")
     assert str(caught.value) == f"The evaluator 'finished' cannot run here: its probe raised {said}. Mend it, or leave it out."
+
+
+def test_a_probe_that_hangs_is_a_refusal(tmp_path: Path, plugins: PluginHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An evaluator that never says whether it can run here does not keep the command: it is named."""
+    evaluator = suite_of(tmp_path, plugins, "prompts: [a]\n").evaluators[0]
+    monkeypatch.setattr(type(evaluator), "probe", lambda self: time.sleep(1e6))
+    monkeypatch.setattr("dpoframe.harness.suites.needs.SECONDS", 0.2)
+    with pytest.raises(MachineError, match=r"'finished' cannot run here: it did not say in 0.2 s whether it can"):
+        suite_of(tmp_path, plugins, "prompts: [a]\n")
 
 
 def test_limited(suite_file: Path, plugins: PluginHost) -> None:

@@ -71,6 +71,13 @@ def test_import_error_is_set_aside(site: Any) -> None:
     assert "ZeroDivisionError: division by zero" in broken(site, "1 / 0")
 
 
+def test_what_an_import_error_tells_holds_no_secret(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What plugins raise goes into lists, documents and files: passwords and tokens in it are masked."""
+    monkeypatch.setenv("SERVICE_TOKEN", "planted-token-5512")
+    told = broken(site, "raise RuntimeError('no https://me:planted-word-99@host with planted-token-5512')")
+    assert told.endswith("RuntimeError: no https://***@host with ***")
+
+
 def test_system_exit_is_set_aside(site: Any) -> None:
     """A plugin that ends the process, or raises a bare BaseException, does not end dpoframe."""
     assert "SystemExit: 3" in broken(site, "import sys; sys.exit(3)")

@@ -8,7 +8,11 @@ from typing import Any
 
 from dpoframe.config.secrets import masked
 from dpoframe.evaluator import Available, Evaluator, Refused
+from dpoframe.harness.phases.limits import OverdueError, asking
 from dpoframe.harness.suites.suite import Suite
+
+SECONDS = 120.0
+"""How long a probe may take. It is cheap by contract; a sandbox that is attacked first takes some seconds."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,11 @@ def refusals(suite: Suite) -> list[Refusal]:
 
 def _asked(probe: Callable[[], Available | Refused]) -> Available | Refused:
     try:
-        return probe()
+        with asking(lambda _: probe(), SECONDS) as ask:
+            state: Available | Refused = ask(None)()
+            return state
+    except OverdueError:
+        return Refused(f"it did not say in {SECONDS:g} s whether it can", "Mend it, or leave it out.")
     except (Exception, SystemExit) as error:  # a plugin's code raises whatever it likes, and may end the program with code 0
         said = " ".join(str(error).split())[:500]
         return Refused(f"its probe raised {type(error).__name__}{': ' if said else ''}{said}", "Mend it, or leave it out.")
