@@ -24,7 +24,7 @@ from dpoframe.errors import (
 from dpoframe.evaluator import Asset, Available, Evaluator, EvaluatorSpec, Refused, Scale, Scored
 from dpoframe.hookspecs import hookimpl
 from dpoframe.loss import Loss
-from dpoframe.modality import Batch, GradientHint, Modality
+from dpoframe.modality import Batch, GradientHint, Modality, blocks_of
 from dpoframe.reporter import Reporter, ReporterSession, RunInfo
 from dpoframe.rng import generator, seed_of
 from dpoframe.types import (
@@ -93,6 +93,7 @@ __all__ = [
     "UnknownNameError",
     "UnscoredError",
     "as_text",
+    "blocks_of",
     "content_digest",
     "emit",
     "generator",

@@ -72,6 +72,15 @@ class Modality(ABC):
         with torch.device("meta"):
             return self.build()
 
+    def blocks(self, model: nn.Module) -> Sequence[nn.Module]:
+        """Parts of a model that a strategy which splits it over ranks (`fsdp`) may gather one at a time; see `blocks_of`.
+
+        The default is none: the whole model is then gathered for each `score`, which is always right. Give the model's layers
+        where every call of `score` and `score_with_hint`, with whatever batch, calls each of them equally often, as modules (the
+        gathering hangs on their being called): ranks that call them in another number wait for each other for ever.
+        """
+        return ()
+
     @abstractmethod
     def collate(self, examples: Sequence[Example]) -> Batch:
         """Turns N examples into one batch whose scores come back in the same order. Runs in data-loading workers."""
@@ -190,3 +199,9 @@ class Modality(ABC):
             said = " ".join(str(error).split())[:300]
             raise CheckpointError(f"{file} is not what {type(self).__name__}.save writes for these settings: {said}") from error
         return model.eval()
+
+
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """The layers of a model of transformers or diffusers, as its class names them (`_no_split_modules`); for `Modality.blocks`."""
+    names = {name for part in model.modules() for name in getattr(part, "_no_split_modules", None) or ()}
+    return [part for part in model.modules() if type(part).__name__ in names]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +33,11 @@ class BackgroundCheckpointIO(DurableCheckpointIO):
         """As ever, once nothing is being written."""
         self.wait()
         return super().load_checkpoint(path, map_location, weights_only)
+
+    def load_pieces(self, path: Path) -> dict[str, Any]:
+        """As ever, once nothing is being written."""
+        self.wait()
+        return super().load_pieces(path)
 
     def wait(self) -> None:
         """Returns when nothing is being written; raises what went wrong."""

@@ -12,6 +12,7 @@ from lightning.fabric.plugins import CheckpointIO
 
 from dpoframe.checkpoint.durable import durable
 from dpoframe.checkpoint.folder import manifest_of
+from dpoframe.checkpoint.pieces import joined, part_of, whole
 from dpoframe.checkpoint.room import require_room
 from dpoframe.errors import CheckpointError, MachineError
 
@@ -31,6 +32,7 @@ class DurableCheckpointIO(CheckpointIO):
             torch.save(checkpoint, file)  # type: ignore[arg-type]
         manifest = {
             "file": target.name,
+            "parts": checkpoint.get("parts", 1),
             "bytes": file.size,
             "sha256": file.digest.hexdigest(),
             "step": checkpoint.get("global_step"),
@@ -39,12 +41,18 @@ class DurableCheckpointIO(CheckpointIO):
             listing.write(json.dumps(manifest, indent=1).encode())
 
     def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Reads a checkpoint onto the CPU. Only tensors and plain values are ever loaded."""
-        try:
-            loaded: dict[str, Any] = torch.load(path, map_location=map_location or "cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise CheckpointError(f"{path} is no checkpoint that can be read: {str(error).splitlines()[0]}") from error
+        """Reads a checkpoint onto the CPU, one of a split model whole. Only tensors and plain values are ever loaded."""
+        loaded = _read(Path(path), map_location or "cpu", lazily=False)
+        if loaded.get("parts", 1) > 1:
+            loaded = whole(self.load_pieces(Path(path)))
         return loaded
+
+    def load_pieces(self, path: Path) -> dict[str, Any]:
+        """Reads a checkpoint with `Pieces` for split tensors; values are read from the disk where they are looked at."""
+        first = _read(path, "cpu", lazily=True)
+        parts = first.get("parts", 1)
+        others = [_read(part_of(path, rank, parts), "cpu", lazily=True) for rank in range(1, parts)]
+        return {name: joined(value, [other[name] for other in others if name in other]) for name, value in first.items()}
 
     def wait(self) -> None:
         """Returns when nothing is being written, which is at once."""
@@ -53,3 +61,11 @@ class DurableCheckpointIO(CheckpointIO):
         """Removes a checkpoint, its manifest first."""
         manifest_of(Path(path)).unlink(missing_ok=True)
         Path(path).unlink(missing_ok=True)
+
+
+def _read(path: Path, device: Any, lazily: bool) -> dict[str, Any]:
+    try:
+        loaded: dict[str, Any] = torch.load(path, map_location=device, weights_only=True, mmap=lazily)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path} is no checkpoint that can be read: {str(error).splitlines()[0]}") from error
+    return loaded

@@ -53,6 +53,7 @@ class StepBatch:
         pairs: Pairs of the step over all ranks.
         chosen_length: Mean length of the chosen responses of the whole step by `Modality.measure`.
         micro: The share's micro-batches.
+        idle: How many of them, at the end, are there for the other ranks' sake and count for nothing.
     """
 
     step: int
@@ -60,6 +61,12 @@ class StepBatch:
     pairs: int
     chosen_length: float
     micro: list[PairBatch]
+    idle: int = 0
+
+    @property
+    def own(self) -> list[PairBatch]:
+        """The micro-batches that count."""
+        return self.micro[: len(self.micro) - self.idle]
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,14 @@ class FillCache(Callback):
         self.modality, self.reference, self.data = modality, reference, data
 
     def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
-        """Fills the cache."""
-        self.fill(trainer)
+        """Fills the cache, unless the model is still to be split."""
+        if not getattr(trainer.strategy, "splits_model", False):
+            self.fill(trainer)
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Fills it with a model that has been split."""
+        if getattr(trainer.strategy, "splits_model", False):
+            self.fill(trainer)
 
     def fill(self, trainer: lightning.Trainer) -> int:
         """Scores what is missing and reads the whole table; returns the number of pairs that were missing."""

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback
@@ -35,6 +36,7 @@ def make_trainer(section: TrainerSection, steps: int, validates: bool, callbacks
         callbacks: Of the run, its plugins' among them.
     """
     extra = dict(section.lightning)
+    strategy = strategy_of(section.strategy)
     writer = BackgroundCheckpointIO() if section.save_in_background else DurableCheckpointIO()
     plugins = [writer, *extra.pop("plugins", [])]
     extra.setdefault("enable_model_summary", False)
@@ -53,7 +55,7 @@ def make_trainer(section: TrainerSection, steps: int, validates: bool, callbacks
             precision=section.precision,
             devices=section.devices,
             accelerator=section.accelerator,
-            strategy=section.strategy,
+            strategy=strategy,
             num_nodes=section.num_nodes,
             plugins=plugins,
             callbacks=list(callbacks),
@@ -63,6 +65,21 @@ def make_trainer(section: TrainerSection, steps: int, validates: bool, callbacks
         raise ConfigError(f"lightning.Trainer does not accept the recipe's trainer section: {error}") from error
     except ImportError as error:  # a precision or strategy of a package that is not installed; it names the package
         raise MachineError(f"The recipe's trainer section needs a package that this machine lacks: {error}") from error
+
+
+def strategy_of(name: str) -> Any:
+    """What Lightning takes for a strategy's name: `fsdp` is FSDP2, which Lightning has under no name.
+
+    Raises:
+        ConfigError: it is one of the first FSDP, whose ways of writing models are not handled.
+    """
+    if name == "fsdp":
+        from dpoframe.train.sharding.strategy import ShardedStrategy
+
+        return ShardedStrategy()
+    if name.startswith("fsdp"):
+        raise ConfigError(f"trainer.strategy is {name!r}, which is of torch's first FSDP. Take fsdp, which is the second here.")
+    return name
 
 
 @contextlib.contextmanager

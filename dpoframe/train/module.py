@@ -13,10 +13,11 @@ from __future__ import annotations
 from typing import Any, cast
 
 import lightning
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from dpoframe.config.sections import TrainerSection
-from dpoframe.data.batching import StepBatch
+from dpoframe.data.batching import PairBatch, StepBatch
 from dpoframe.train import step as arithmetic
 from dpoframe.train.hooks import RunHooks
 from dpoframe.train.kept import keep_trained, require_trained
@@ -24,7 +25,10 @@ from dpoframe.train.memory import MemoryFit
 from dpoframe.train.nonfinite import is_finite, stop_or_skip, withhold
 from dpoframe.train.rows import metric_row, set_aside
 from dpoframe.train.schedule import clip, make_optimizer, make_schedule, scaler_of
-from dpoframe.train.scoring import LookAhead, PairScorer
+from dpoframe.train.scoring import FixedScores, LookAhead, PairScorer
+from dpoframe.train.sharding.lockstep import Lockstep
+from dpoframe.train.sharding.outline import Outline
+from dpoframe.train.sharding.splitting import split
 from dpoframe.train.step import LOSS, Columns
 
 
@@ -44,6 +48,9 @@ class AlignmentModule(lightning.LightningModule):
         self.strict_loading = False  # checkpoints leave frozen parameters out; `require_trained` checks the others
         self.scorer, self.policy, self.reference, self.loss = scorer, scorer.policy, scorer.reference, scorer.loss
         self.settings, self.steps, self.hooks, self.memory = settings, steps, hooks, MemoryFit()
+        self.lockstep = Lockstep()
+        self.outline: Outline | None = None
+        self._whole: list[nn.Module] = []  # no part of this module's state
         self.loss_state: dict[str, Tensor] = {}
         self.progress: dict[str, float] = {"epoch": 0.0, "tokens": 0}
         self.validation_parts: list[Columns] = []
@@ -52,6 +59,25 @@ class AlignmentModule(lightning.LightningModule):
     def setup(self, stage: str) -> None:
         """Takes on the run's precision before a checkpoint is loaded, which Lightning does after."""
         self.trainer.precision_plugin.convert_module(self)
+
+    def configure_model(self) -> None:
+        """Splits policy and reference over the ranks, where the strategy does that."""
+        strategy: Any = self.trainer.strategy
+        if not getattr(strategy, "splits_model", False) or self.outline is not None:
+            return
+        self.outline = Outline(self.policy)
+        for model in self.scorer.models:
+            split(model, self.scorer.modality.blocks(model), strategy.mesh)
+
+    def on_train_end(self) -> None:
+        """Puts a split policy together on the first rank, which writes it."""
+        if self.outline is not None and (whole := self.outline.filled(self.policy, self.trainer.is_global_zero)) is not None:
+            self._whole = [whole]
+
+    @property
+    def whole_policy(self) -> nn.Module:
+        """The policy with all its values: of a split one, on the first rank, once training has ended."""
+        return self._whole[0] if self._whole else self.policy
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimizer and schedule."""
@@ -83,9 +109,13 @@ class AlignmentModule(lightning.LightningModule):
     def backward_step(self, batch: StepBatch) -> tuple[dict[str, Tensor], Columns]:
         """Scores every micro-batch and forms the gradient; the step's facts, and what is known of this rank's pairs."""
         cast(Any, self.optimizers()).zero_grad()
+        batch = self.lockstep.filled(batch, self.trainer.strategy)
         facts = self.scorer.facts(batch, self.loss_state)
         ahead = self.scorer.look_ahead(batch, facts, self.trainer.strategy)
-        return facts, arithmetic.join([self.backward_pairs(batch, number, facts, ahead) for number in range(len(batch.micro))])
+        parts = [self.backward_pairs(batch, number, facts, ahead) for number in range(len(batch.own))]
+        for number in range(len(batch.own), len(batch.micro)):
+            self.keep_step(batch.micro[number], facts, ahead.fixed[number] if ahead else None)
+        return facts, arithmetic.join(parts)
 
     def backward_pairs(self, batch: StepBatch, number: int, facts: dict[str, Tensor], ahead: LookAhead | None) -> Columns:
         """Scores one micro-batch and adds its share of the step's gradient; ranks exchange gradients after the last."""
@@ -104,14 +134,23 @@ class AlignmentModule(lightning.LightningModule):
             self.manual_backward(total * self.trainer.world_size)  # ranks average gradients, the step's loss is a sum
         return arithmetic.to_columns(scores, pairs, losses, terms)
 
+    def keep_step(self, pairs: PairBatch, facts: dict[str, Tensor], fixed: FixedScores | None = None) -> None:
+        """Scores pairs that count for nothing, with a backward where gradients are on: other ranks have one more to score."""
+        scores = self.scorer.score(pairs, self.scorer.fixed(pairs) if fixed is None else fixed, facts)
+        if torch.is_grad_enabled():
+            self.manual_backward(0 * (scores.policy_chosen + scores.policy_rejected).sum())
+
     def validation_step(self, batch: StepBatch, batch_idx: int) -> None:
         """Scores a batch of validation pairs. A loss that couples pairs is taken over `batch_size` at a time, as in training."""
+        batch = self.lockstep.filled(batch, self.trainer.strategy)
         facts, coupled = self.scorer.facts(batch, self.loss_state), self.loss.couples_pairs
         parts = []
-        for pairs in batch.micro:
+        for pairs in batch.own:
             scores = self.scorer.score(pairs, self.scorer.fixed(pairs), facts)
             terms = self.hooks.loss_terms(scores, "validation", self.global_step)
             parts.append(arithmetic.to_columns(scores, pairs, scores.policy_chosen if coupled else self.loss(scores), terms))
+        for pairs in batch.micro[len(batch.own) :]:
+            self.keep_step(pairs, facts)
         mine = arithmetic.join(parts) if parts else arithmetic.no_pairs(self.validation_parts, self.device)
         columns = arithmetic.gather(mine, batch.pairs, self.trainer.strategy)
         self.validation_parts.append(columns | ({LOSS: self.loss(arithmetic.to_scores(columns, facts))} if coupled else {}))

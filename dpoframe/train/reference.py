@@ -24,6 +24,7 @@ from dpoframe.errors import ConfigError
 from dpoframe.loss import Loss
 from dpoframe.modality import Batch, Modality
 from dpoframe.train.cache import ScoreStore, cache_folder, store_digest
+from dpoframe.train.sharding.root import score
 from dpoframe.types import Scores
 
 
@@ -75,7 +76,7 @@ class ModelReference(Reference):
     @torch.no_grad()
     def score(self, modality: Modality, policy: nn.Module, inputs: Batch, keys: Sequence[str]) -> Scores:
         """Scores by the second model."""
-        return modality.score(self.model, inputs)
+        return score(modality, self.model, inputs)
 
 
 class MovingReference(ModelReference):
@@ -89,8 +90,13 @@ class MovingReference(ModelReference):
     @torch.no_grad()
     def after_step(self, policy: nn.Module) -> None:
         """Follows the policy."""
-        own, new = dict(self.model.named_parameters()), dict(policy.named_parameters())
+        own, new = _held(self.model), _held(policy)
         torch._foreach_lerp_([own[name] for name in self.moving], [new[name] for name in self.moving], 1 - self.decay)
+
+
+def _held(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters, or this rank's rows of them where the model is split: policy and reference are split alike."""
+    return {name: getattr(value, "to_local", lambda value=value: value)() for name, value in model.named_parameters()}
 
 
 class AdapterReference(Reference):
@@ -102,7 +108,7 @@ class AdapterReference(Reference):
     def score(self, modality: Modality, policy: nn.Module, inputs: Batch, keys: Sequence[str]) -> Scores:
         """Scores by the policy as it was before training."""
         with evaluation_mode(policy), modality.without_adapter(policy):
-            return modality.score(policy, inputs)
+            return score(modality, policy, inputs)
 
 
 class CachedReference(Reference):

@@ -15,6 +15,7 @@ from dpoframe.modality import GradientHint, Modality
 from dpoframe.train import step as arithmetic
 from dpoframe.train.randomness import RandomState
 from dpoframe.train.reference import Reference
+from dpoframe.train.sharding.root import score
 from dpoframe.train.step import Columns
 from dpoframe.types import PairScores, Scores
 
@@ -66,6 +67,12 @@ class PairScorer:
         """Where the policy is."""
         return next(self.policy.parameters()).device
 
+    @property
+    def models(self) -> list[nn.Module]:
+        """The models that score: the policy and, where it is another one, the reference's."""
+        other = getattr(self.reference, "model", None)
+        return [self.policy, other] if isinstance(other, nn.Module) and other is not self.policy else [self.policy]
+
     def facts(self, batch: StepBatch, state: Detail) -> dict[str, Tensor]:
         """Facts of the whole step and the loss's state, by the names that losses read."""
         length = torch.tensor(batch.chosen_length, device=self.device)
@@ -78,7 +85,7 @@ class PairScorer:
         if pairs.mismatched is None:
             return FixedScores(reference, {})
         with RandomState.kept(self.device):
-            policy = self.modality.score(self.policy, pairs.mismatched)
+            policy = score(self.modality, self.policy, pairs.mismatched)
             other = self.reference.score(self.modality, self.policy, pairs.mismatched, pairs.mismatched_keys)
         value = other.value if other else torch.zeros_like(policy.value)
         return FixedScores(reference, {"policy_mismatched": policy.value, "reference_mismatched": value})
@@ -89,8 +96,7 @@ class PairScorer:
             hint = None
         elif hint is None and torch.is_grad_enabled() and not self.loss.couples_pairs:
             hint = arithmetic.hint_from_loss(self.loss, pairs, fixed.reference, facts)
-        model, inputs = self.policy, pairs.inputs
-        policy = self.modality.score_with_hint(model, inputs, hint) if hint else self.modality.score(model, inputs)
+        policy = score(self.modality, self.policy, pairs.inputs, hint)
         reference = fixed.reference or Scores(torch.zeros_like(policy.value).detach(), policy.length)
         return PairScores.from_scores(policy, reference, {**facts, **fixed.mismatched})
 
@@ -106,7 +112,7 @@ class PairScorer:
             first = [self.score(pairs, known, facts) for pairs, known in zip(batch.micro, fixed, strict=True)]
         mine = [
             arithmetic.to_columns(scores, pairs, torch.zeros_like(scores.policy_chosen), {})
-            for scores, pairs in zip(first, batch.micro, strict=True)
+            for scores, pairs in zip(first, batch.own, strict=False)
         ]
         columns = arithmetic.gather(arithmetic.join(mine), batch.pairs, strategy)
         scores = arithmetic.to_scores(columns, facts)

@@ -124,7 +124,7 @@ def hint_from_loss(loss: Loss, pairs: PairBatch, reference: Scores | None, detai
 def own_parts(columns: Columns, batch: StepBatch, strategy: Any) -> list[Columns]:
     """Of the whole step's columns this rank's share, cut into its micro-batches."""
     mine = share(batch.pairs, strategy.global_rank, strategy.world_size)
-    sizes = [len(pairs.ids) for pairs in batch.micro]
+    sizes = [len(pairs.ids) for pairs in batch.own]
     parts = {name: torch.split(value[mine], sizes) for name, value in columns.items()}
     return [{name: values[number] for name, values in parts.items()} for number in range(len(sizes))]
 

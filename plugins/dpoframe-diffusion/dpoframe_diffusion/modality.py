@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dpoframe import ConfigError, Example, Fault, Measure, Modality, Request, Sample, Scores, content_digest
+from dpoframe import ConfigError, Example, Fault, Measure, Modality, Request, Sample, Scores, blocks_of, content_digest
 from dpoframe_diffusion.adapters import LoraSection
 from dpoframe_diffusion.framing import FramingSection
 from dpoframe_diffusion.loading import INDEX, DtypeName, Location, location, settle
@@ -126,6 +126,10 @@ class DiffusionModality(Modality):
         self.require()
         with torch.device("meta"):
             return self._ready(self.location.outline(self.dtype))
+
+    def blocks(self, model: nn.Module) -> list[nn.Module]:
+        """The denoiser's blocks; none where pictures keep their proportions, since each size of a batch is a pass of its own."""
+        return [] if self.framing.buckets else blocks_of(model)
 
     def _ready(self, model: Any) -> nn.Module:
         from dpoframe_diffusion.adapters import without_dropout

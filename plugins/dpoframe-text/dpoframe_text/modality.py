@@ -22,6 +22,7 @@ from dpoframe import (
     Request,
     Sample,
     Scores,
+    blocks_of,
 )
 from dpoframe_text.adapters import LoraSection
 from dpoframe_text.differences import marks
@@ -153,6 +154,15 @@ class TextModality(Modality):
             made = self._ready(self._loader.shape(self.dtype))
         presume(made)
         return made
+
+    def blocks(self, model: nn.Module) -> list[nn.Module]:
+        """Its decoder layers: a score is one pass through them."""
+        from dpoframe_text.heads import take_apart
+        from dpoframe_text.support import reason
+
+        if (parts := take_apart(model)) is not None:
+            reason(parts)  # tried now, while the model is whole
+        return blocks_of(model)
 
     def _ready(self, model: Any) -> nn.Module:
         from dpoframe_text.adapters import without_dropout
