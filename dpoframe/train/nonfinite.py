@@ -12,7 +12,8 @@ import torch
 from dpoframe.config.sections import TrainerSection
 from dpoframe.data.batching import StepBatch
 from dpoframe.errors import TrainingError
-from dpoframe.train.step import FIELDS, LOSS, Columns
+from dpoframe.train.step import FIELDS, LOSS, TERM, Columns
+from dpoframe.types import PreferencePair
 
 NAMED = 10
 
@@ -32,7 +33,8 @@ def stop_or_skip(settings: TrainerSection, batch: StepBatch, columns: Columns, s
         columns: Its columns.
         strategy: Lightning's strategy; all ranks call this.
     """
-    message = describe(batch.step, named_pairs(batch, columns, strategy))
+    names, terms = faulty(batch, columns, strategy)
+    message = describe(batch.step, placed(names, batch.step, strategy), terms, bool(names))
     if settings.on_nonfinite == "stop":
         raise TrainingError(
             f"{message} The weights were not updated. Look at the pairs, lower trainer.lr, or set trainer.on_nonfinite: skip."
@@ -53,21 +55,42 @@ def withhold(optimizer: torch.optim.Optimizer, trainer: Any) -> None:
                 parameter.grad.fill_(math.nan)
 
 
-def named_pairs(batch: StepBatch, columns: Columns, strategy: Any) -> list[str]:
-    """Ids of the pairs, on all ranks, whose loss or one of whose scores is not finite."""
-    ids = [name for pairs in batch.micro for name in pairs.ids]
+def faulty(batch: StepBatch, columns: Columns, strategy: Any) -> tuple[list[str], list[str]]:
+    """What is not finite on any rank: ids of the pairs whose loss or one of whose scores is not, and names of plugins' terms."""
+    ids = [name for pairs in batch.own for name in pairs.ids]
     finite = torch.stack([columns[name].isfinite() for name in (LOSS, *FIELDS)]).all(0).tolist()
-    mine = [name for name, good in zip(ids, finite, strict=True) if not good]
-    if strategy.world_size == 1:
-        return mine
-    everyone: list[Any] = [None] * strategy.world_size
-    torch.distributed.all_gather_object(everyone, mine)
-    return [name for part in everyone for name in part]
+    terms = [name for name in columns if name.startswith(TERM) and not columns[name].isfinite().all()]
+    mine = [name for name, good in zip(ids, finite, strict=True) if not good], [name.removeprefix(TERM) for name in terms]
+    everyone: list[Any] = [mine] * strategy.world_size
+    if strategy.world_size > 1:
+        torch.distributed.all_gather_object(everyone, mine)
+    return [name for part, _ in everyone for name in part], sorted({name for _, part in everyone for name in part})
 
 
-def describe(step: int, names: Sequence[str]) -> str:
-    """The fault in words."""
-    if not names:
-        return f"Step {step}: every pair's loss is finite, but the gradient is not (an overflow in the backward)."
-    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"Step {step}: the loss is not finite. Pairs: {', '.join(names[:NAMED])}{rest}."
+def placed(names: Sequence[str], step: int, strategy: Any) -> list[str]:
+    """The names with the source and row of each pair, where its data set tells them; of all pairs of the step if none is given."""
+    stream = strategy.lightning_module.trainer.datamodule.train.stream
+    pairs = {pair.id: pair for pair in (stream.pair(*member) for member in stream.step(step))}
+    return [_placed(pairs[name]) if name in pairs else name for name in names or pairs]
+
+
+def _placed(pair: PreferencePair) -> str:
+    source, row = pair.meta.get("origin"), pair.meta.get("row")
+    return pair.id if row is None else f"{pair.id} ({source}, row {row})"
+
+
+def describe(step: int, names: Sequence[str], terms: Sequence[str], found: bool) -> str:
+    """The fault in words.
+
+    Args:
+        step: Number of the step.
+        names: The pairs to name.
+        terms: Loss terms of plugins that are not finite.
+        found: Whether the pairs are those at fault, or all of the step.
+    """
+    shown = f"{', '.join(names[:NAMED])}{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}."
+    if found:
+        return f"Step {step}: the loss is not finite. Pairs: {shown}"
+    if terms:
+        return f"Step {step}: the loss term {' and '.join(terms)} is not finite. Pairs of the step: {shown}"
+    return f"Step {step}: every pair's loss is finite, but the gradient is not (an overflow in the backward). One of: {shown}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import yaml
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins import MixedPrecision
 
-from dpoframe import ConfigError, MachineError, PairScores, TrainingError, hookimpl
+from dpoframe import ConfigError, MachineError, PairScores, Scores, TrainingError, hookimpl
 from dpoframe.checkpoint import open_model
 from dpoframe.config import load_recipe
 from dpoframe.plugins import using
+from dpoframe.testing import toy
 from dpoframe.train import fit as fitting
 
 KEYS = {
@@ -86,6 +88,52 @@ def test_such_a_step_can_be_skipped(run: Any, look: Any) -> None:
     assert [row["loss"] for row in look.rows(result)] == [None, None]
     assert all(row["skipped"] for row in look.rows(result))
     assert all(value.isfinite().all() for value in look.weights(result).values())
+
+
+@dataclass(frozen=True)
+class Overflowing(toy.ToyModality):
+    """Scores are finite; the gradient of a response with a `q` is not."""
+
+    def score(self, model: torch.nn.Module, batch: Any) -> Scores:
+        """As the toy's, plus the root of 0 where there is a `q`."""
+        found = super().score(model, batch)
+        flawed = (batch["target"] == toy.ALPHABET.index("q")).any(1)
+        return replace(found, value=found.value.index_add(0, flawed.nonzero()[:, 0], (found.value[flawed] * 0).sqrt()))
+
+
+class Overflows:
+    """A plugin with the modality above."""
+
+    @hookimpl
+    def dpoframe_modalities(self) -> Any:
+        """The modality above."""
+        return {"overflowing": Overflowing}
+
+
+class Flaws:
+    """A plugin with a loss term that is no number in the second step."""
+
+    @hookimpl
+    def dpoframe_loss_terms(self, scores: PairScores, stage: str, step: int) -> Any:
+        """A number, or none."""
+        return {"own": scores.policy_chosen.sum() * (math.nan if step == 1 else 0.0)}
+
+
+def test_faults_are_named_by_their_rows(host: Any, run: Any, tmp_path: Path) -> None:
+    """The rows of a file are named: that of a flawed score alone; of a gradient or a plugin's term, those of the step."""
+    rows = [{"prompt": f"say {letter}", "chosen": f"{letter} aei", "rejected": f"{letter} xyz"} for letter in "abcqdefg"]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data, size = {"name": "jsonl", "path": str(file)}, ("trainer.batch_size=4", "trainer.max_steps=2")
+    host.register(Overflows(), "overflows")
+    host.register(Flaws(), "flaws")
+    with pytest.raises(TrainingError, match=r"gradient is not \(.*\)\. One of: .*rows\.jsonl, row 4\)"):
+        run("gradient", *size, data=data, modality={"name": "overflowing"})
+    with pytest.raises(TrainingError, match=r"Step 1: the loss term flaws\.own is not finite\. Pairs of the step: \w+ \(.*row \d"):
+        run("term", *size, data=data, plugins=["toy", "parts", "flaws"])
+    file.write_text(file.read_text().replace("say c", "say c broken"))
+    with pytest.raises(TrainingError, match=r"loss is not finite\. Pairs: \w+ \([^,]*rows\.jsonl, row 3\)\. The weights"):
+        run("score", *size, data=data)
 
 
 @pytest.fixture
