@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -11,11 +12,14 @@ import torch
 
 from dpoframe.data.batching import StepBatch, move
 from dpoframe.errors import MachineError
+from dpoframe.train.agreement import CUT, STUCK, AbandonedError, Agreement
 from dpoframe.train.randomness import RandomState
+from dpoframe.train.step import synchronised
 from dpoframe.train.watch import warn
 
 Found = TypeVar("Found")
 CPU_ALLOCATOR = "DefaultCPUAllocator"
+HELP = "Train fewer parameters (lora), take the reference kind 'cached' or 'adapter', a shorter precision, or shorter examples."
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -34,62 +38,107 @@ def most_pairs(batch: StepBatch) -> int:
 
 
 class MemoryFit:
-    """Remembers how large a micro-batch may be. `limit` is in units of `Modality.measure`; None until memory ran out."""
+    """Remembers how large a micro-batch may be.
+
+    Attributes:
+        limit: In units of `Modality.measure`; None until memory ran out.
+        agreement: Between ranks that can give up an attempt together, from the first step on.
+    """
 
     def __init__(self) -> None:
         self.limit: int | None = None
+        self.agreement: Agreement | None = None
 
     def fit(self, batch: StepBatch, attempt: Callable[[StepBatch], Found], trainer: Any) -> tuple[StepBatch, Found]:
         """What `attempt` gives for a step, and the step as it was cut in the end.
 
-        An attempt that runs out of memory is made again with micro-batches of half the size, from the same random state.
+        An attempt that runs out of memory is made again with micro-batches of half the size, from the same random state. Of
+        several ranks all make it again, and each keeps to its own size.
 
         Args:
             batch: This rank's share of the step.
-            attempt: Scores the share and forms its gradient; must begin by clearing the gradient.
+            attempt: Scores the share and forms its gradient, by `exchange` and `backward`; must begin by clearing the gradient.
             trainer: Lightning's; its data module makes the step anew.
 
         Raises:
-            MachineError: one pair alone does not fit, or there are several ranks: the others would wait for this one.
+            MachineError: one pair alone does not fit, or the other ranks are in an exchange and wait for this one.
         """
+        if self.agreement is None:
+            self.agreement = Agreement.of(trainer.strategy)
         if self.limit is not None and most_pairs(batch) > 1 and units(batch) > self.limit:
             batch = self._cut(batch, trainer)
         device = trainer.strategy.root_device
         while True:
             state = RandomState.now(device)
             try:
-                return batch, attempt(batch)
+                found = attempt(batch)
+            except AbandonedError as error:
+                cause, stuck = None, error.stuck
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+                cause, stuck = str(error).splitlines()[0] if str(error) else type(error).__name__, False
+            else:
+                if self.agreement is not None:
+                    self.agreement.after_step()
+                return batch, found
             # Only here, where the error is gone, is what its frames held free.
-            batch = self._smaller(batch, trainer, cause)
+            if stuck:
+                raise MachineError(f"Out of memory in step {batch.step} on another rank: one pair alone does not fit. {HELP}")
+            batch = batch if cause is None else self._smaller(batch, trainer, cause)
             state.restore(device)
 
+    def exchange(self) -> AbstractContextManager[Any]:
+        """Context of an exchange between ranks in an attempt, other than that of gradients."""
+        return nullcontext() if self.agreement is None else self.agreement.exchange()
+
+    def backward(self, backward: Callable[[], None], batch: StepBatch, number: int, strategy: Any) -> None:
+        """The backward of a micro-batch in an attempt; ranks exchange gradients after the last.
+
+        Args:
+            backward: Does it.
+            batch: This rank's share of the step.
+            number: Of the micro-batch.
+            strategy: Lightning's.
+        """
+        last = number + 1 == len(batch.micro)
+        if self.agreement is not None:
+            self.agreement.backward(backward, int(batch.micro[number].units.sum()), number == 0, last)
+            return
+        with synchronised(strategy, last):
+            backward()
+
     def _smaller(self, batch: StepBatch, trainer: Any, cause: str) -> StepBatch:
+        """The step in micro-batches of half the size, once the other ranks know."""
         gc.collect()
         torch.cuda.empty_cache()
-        before, pairs = units(batch), most_pairs(batch)
+        before, together = units(batch), self.agreement
         where = f"Out of memory in step {batch.step} ({cause})"
-        if trainer.world_size > 1:
+        if trainer.world_size > 1 and (together is None or together.exchanging):
             raise MachineError(
                 f"{where}, on rank {trainer.global_rank}, with micro-batches of up to {before:,} units. Resume with "
                 f"--set trainer.tokens_per_batch={max(1, before // 2)}: no result depends on it."
             )
-        self.limit = before if self.limit is None else min(self.limit, before)
-        while most_pairs(batch) == pairs:
-            if pairs == 1:
-                raise MachineError(
-                    f"{where}: one pair of {before:,} units alone does not fit. Train fewer parameters (lora), take the "
-                    "reference kind 'cached' or 'adapter', a shorter precision, or shorter examples."
-                )
-            self.limit //= 2
-            batch = self._cut(batch, trainer)
+        found = self._halved(batch, trainer)
+        if together is not None:
+            together.tell(STUCK if found is None else CUT)
+        if found is None:
+            raise MachineError(f"{where}: one pair of {before:,} units alone does not fit. {HELP}")
         warn(
             f"{where}, in micro-batches of up to {before:,} units. They have at most {self.limit:,} from now on, which changes no "
             f"result; set trainer.tokens_per_batch: {self.limit} to begin so."
         )
+        return found
+
+    def _halved(self, batch: StepBatch, trainer: Any) -> StepBatch | None:
+        """The step cut anew, to half the size or less; None where it is one pair at a time already."""
+        before, pairs = units(batch), most_pairs(batch)
+        if pairs == 1:
+            return None
+        self.limit = before if self.limit is None else min(self.limit, before)
+        while most_pairs(batch) == pairs:
+            self.limit //= 2
+            batch = self._cut(batch, trainer)
         return batch
 
     def _cut(self, batch: StepBatch, trainer: Any) -> StepBatch:

@@ -111,7 +111,7 @@ class AlignmentModule(lightning.LightningModule):
         cast(Any, self.optimizers()).zero_grad()
         batch = self.lockstep.filled(batch, self.trainer.strategy)
         facts = self.scorer.facts(batch, self.loss_state)
-        ahead = self.scorer.look_ahead(batch, facts, self.trainer.strategy)
+        ahead = self.scorer.look_ahead(batch, facts, self.trainer.strategy, self.memory.exchange)
         parts = [self.backward_pairs(batch, number, facts, ahead) for number in range(len(batch.own))]
         for number in range(len(batch.own), len(batch.micro)):
             self.keep_step(batch.micro[number], facts, ahead.fixed[number] if ahead else None)
@@ -119,7 +119,7 @@ class AlignmentModule(lightning.LightningModule):
 
     def backward_pairs(self, batch: StepBatch, number: int, facts: dict[str, Tensor], ahead: LookAhead | None) -> Columns:
         """Scores one micro-batch and adds its share of the step's gradient; ranks exchange gradients after the last."""
-        pairs, last = batch.micro[number], number + 1 == len(batch.micro)
+        pairs = batch.micro[number]
         if ahead is None:
             scores = self.scorer.score(pairs, self.scorer.fixed(pairs), facts)
             losses = self.loss(scores)
@@ -130,8 +130,8 @@ class AlignmentModule(lightning.LightningModule):
             total = arithmetic.linear_in_scores(scores, gradients)
         terms = self.hooks.loss_terms(scores, "train", batch.step)
         total = total + sum(terms.values()) * (len(pairs.ids) / batch.pairs)
-        with arithmetic.synchronised(self.trainer.strategy, last):
-            self.manual_backward(total * self.trainer.world_size)  # ranks average gradients, the step's loss is a sum
+        whole = total * self.trainer.world_size  # ranks average gradients, the step's loss is a sum
+        self.memory.backward(lambda: self.manual_backward(whole), batch, number, self.trainer.strategy)
         return arithmetic.to_columns(scores, pairs, losses, terms)
 
     def keep_step(self, pairs: PairBatch, facts: dict[str, Tensor], fixed: FixedScores | None = None) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,10 +101,18 @@ class PairScorer:
         reference = fixed.reference or Scores(torch.zeros_like(policy.value).detach(), policy.length)
         return PairScores.from_scores(policy, reference, {**facts, **fixed.mismatched})
 
-    def look_ahead(self, batch: StepBatch, facts: Detail, strategy: Any) -> LookAhead | None:
+    def look_ahead(
+        self, batch: StepBatch, facts: Detail, strategy: Any, exchange: Callable[[], AbstractContextManager[Any]] = nullcontext
+    ) -> LookAhead | None:
         """A first pass without gradients, for a loss that couples pairs: its derivative by each score of the step.
 
         None where no such pass is needed: the loss takes pairs one by one, or the whole step is one micro-batch.
+
+        Args:
+            batch: This rank's share of the step.
+            facts: Of the whole step.
+            strategy: Lightning's.
+            exchange: Makes the context in which ranks tell each other their scores.
         """
         if not self.loss.couples_pairs or (len(batch.micro) == 1 and strategy.world_size == 1):
             return None
@@ -114,7 +123,8 @@ class PairScorer:
             arithmetic.to_columns(scores, pairs, torch.zeros_like(scores.policy_chosen), {})
             for scores, pairs in zip(first, batch.own, strict=False)
         ]
-        columns = arithmetic.gather(arithmetic.join(mine), batch.pairs, strategy)
+        with exchange():
+            columns = arithmetic.gather(arithmetic.join(mine), batch.pairs, strategy)
         scores = arithmetic.to_scores(columns, facts)
         gradients, losses = arithmetic.score_gradients(self.loss, scores, columns[arithmetic.WEIGHT])
         own = arithmetic.own_parts({**gradients, arithmetic.LOSS: losses}, batch, strategy)
