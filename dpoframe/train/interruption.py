@@ -109,7 +109,8 @@ class Interruption(Callback):
             signal.raise_signal(number)
             return
         self.received, self.since = number, time.monotonic()
-        with contextlib.suppress(OSError):
+        # RuntimeError: the signal came in the middle of another write to a slow terminal or pipe.
+        with contextlib.suppress(OSError, RuntimeError):
             sys.stderr.write("\nFinishing this step and saving; once more ends the run at once, from its last checkpoint.\n")
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any) -> None:
