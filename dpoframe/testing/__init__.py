@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dpoframe.testing.evaluator import EvaluatorContract
     from dpoframe.testing.loss import LossContract
     from dpoframe.testing.modality import ModalityContract
+    from dpoframe.testing.ranks import in_ranks
     from dpoframe.testing.reporter import ReporterContract
     from dpoframe.testing.toy import ToyLoss, ToyModality, toy_pairs
 
@@ -29,6 +30,7 @@ __all__ = [
     "ReporterContract",
     "ToyLoss",
     "ToyModality",
+    "in_ranks",
     "toy_pairs",
 ]
 
@@ -40,6 +42,7 @@ _HOMES = {
     "ReporterContract": "reporter",
     "ToyLoss": "toy",
     "ToyModality": "toy",
+    "in_ranks": "ranks",
     "toy_pairs": "toy",
 }
 

@@ -37,6 +37,7 @@ class FillCache(Callback):
         strategy, precision = trainer.strategy, trainer.precision_plugin
         model = precision.convert_module(self.reference.model).to(strategy.root_device)
         store = self.reference.store.read()
+        strategy.barrier("what is missing")  # all ranks have looked before one adds to it
         with make_bar(Console(file=sys.stderr, quiet=not (trainer.is_global_zero and sys.stderr.isatty()))) as bar:
             task = bar.add_task("reference scores", total=None, shown="")
             missing = precompute(

@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.precision import DoublePrecision, Precision
 
 from dpoframe.checkpoint import BackgroundCheckpointIO, DurableCheckpointIO
 from dpoframe.config.sections import TrainerSection
@@ -36,7 +37,7 @@ def make_trainer(section: TrainerSection, steps: int, validates: bool, callbacks
         callbacks: Of the run, its plugins' among them.
     """
     extra = dict(section.lightning)
-    strategy = strategy_of(section.strategy)
+    strategy, precision = strategy_of(section.strategy), _precision_of(section)
     writer = BackgroundCheckpointIO() if section.save_in_background else DurableCheckpointIO()
     plugins = [writer, *extra.pop("plugins", [])]
     extra.setdefault("enable_model_summary", False)
@@ -52,12 +53,12 @@ def make_trainer(section: TrainerSection, steps: int, validates: bool, callbacks
             use_distributed_sampler=False,
             enable_checkpointing=True,
             enable_progress_bar=False,
-            precision=section.precision,
+            precision=None if isinstance(precision, Precision) else precision,
             devices=section.devices,
             accelerator=section.accelerator,
             strategy=strategy,
             num_nodes=section.num_nodes,
-            plugins=plugins,
+            plugins=[*plugins, precision] if isinstance(precision, Precision) else plugins,
             callbacks=list(callbacks),
             **extra,
         )
@@ -80,6 +81,12 @@ def strategy_of(name: str) -> Any:
     if name.startswith("fsdp"):
         raise ConfigError(f"trainer.strategy is {name!r}, which is of torch's first FSDP. Take fsdp, which is the second here.")
     return name
+
+
+def _precision_of(section: TrainerSection) -> Any:
+    """What Lightning takes for a precision. It refuses the name of float64 for a split model, but not the thing."""
+    exact = section.precision == "64-true" and section.strategy == "fsdp"
+    return DoublePrecision() if exact else section.precision
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from dpoframe.errors import ConfigError
 from dpoframe.modality import Batch, Modality
 from dpoframe.train.cache import ScoreStore
 from dpoframe.train.reference import evaluation_mode
+from dpoframe.train.sharding.root import is_split, score
 from dpoframe.types import Example, Scores
 
 Advance = Callable[[int, int], None]
@@ -111,8 +112,12 @@ def precompute(
         Number of pairs that were missing, over all ranks.
     """
     work = missing_work(datasets, store)
-    mine = portions(work, modality)[rank::world]
+    whole = portions(work, modality)
+    mine = whole[rank::world]
     score_portions(modality, model, mine, store, precision=precision, convert=convert, advance=advance)
+    if is_split(model) and len(mine) * world < len(whole):  # other ranks have one more, which this one's part is needed for
+        with torch.no_grad(), evaluation_mode(model), precision():
+            score(modality, model, convert(move(whole[0].collate(), next(model.parameters()).device)))
     return len(work.pairs)
 
 
@@ -134,7 +139,7 @@ def score_portions(
     with evaluation_mode(model), precision():
         for portion in mine:
             inputs = convert(move(portion.collate(), device))
-            scored |= columns(portion.keys, modality.score(model, inputs))
+            scored |= columns(portion.keys, score(modality, model, inputs))
             done += portion.pairs
             advance(done, total)
             if len(scored) >= 2 * PAIRS_A_PART:
