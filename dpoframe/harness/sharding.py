@@ -49,7 +49,7 @@ class Ranks:
 
     def has(self, number: int, together: int = 1) -> bool:
         """Whether the item of this number, from 0, is this process's, where so many in a row are not to be parted."""
-        return number // together % self.count == self.rank
+        return number // max(1, together) % self.count == self.rank
 
 
 ALONE = Ranks()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from dpoframe.config.recipe import Recipe
 from dpoframe.data.loading import load_pairs
@@ -21,9 +22,10 @@ from dpoframe.plugins import host as installed
 from dpoframe.train.caching import FillCache
 from dpoframe.train.feeding import data_module
 from dpoframe.train.hooks import RunHooks
-from dpoframe.train.lightning_trainer import make_trainer, quiet
+from dpoframe.train.lightning_trainer import quiet
 from dpoframe.train.preparing import prepare
 from dpoframe.train.reference import CachedReference, make_reference, require_reference
+from dpoframe.train.sharing import sharing_trainer, together
 from dpoframe.train.sizes import moved_work
 from dpoframe.train.watch import warn
 
@@ -40,18 +42,27 @@ class CacheReport:
 def precompute_reference(recipe: Recipe, host: PluginHost | None = None) -> CacheReport:
     """Scores every pair of a recipe by its reference and keeps the scores where training with kind `cached` finds them.
 
+    The devices are those of the recipe's trainer section, each with a process and a whole model, also where training splits
+    the model. Scores do not depend on their number. Each process returns the same.
+
     Args:
         recipe: Its reference kind does not matter: it is taken as `cached`.
         host: Where plugins are; the installed ones unless given.
+
+    Raises:
+        CompanionError, MachineError: another process has ended, or the folder cannot be written.
+        ConfigError: the recipe, or its devices, cannot be used.
+        DataError: no pair can be used.
     """
     known = host or installed()
     wanted = as_cached(recipe)
+    trainer = sharing_trainer(recipe.trainer)
     modality, loss, data = reference_data(wanted, known)
     prepare(modality, data)
     reference = cached_reference(wanted, modality, loss, known)
     fill = FillCache(modality, reference, data)
     with quiet():
-        computed = fill.fill(make_trainer(wanted.trainer, 1, False, []))
+        computed = together(trainer, lambda: fill.fill(trainer))
     return CacheReport(reference.store.folder, computed, len(reference.store.rows))
 
 
@@ -73,7 +84,7 @@ def reference_data(recipe: Recipe, host: PluginHost) -> tuple[Modality, Loss, Pa
     require_reference(recipe, loss)
     if isinstance(pairs, WindowedPairs):
         raise ConfigError(f"data.window is {recipe.data.window}: scores of a set that is never read as a whole are not kept.")
-    if caution := moved_work(recipe, pairs.count):
+    if getattr(rank_zero_only, "rank", 0) == 0 and (caution := moved_work(recipe, pairs.count)):
         warn(caution)
     return modality, loss, data_module(recipe, modality, loss, pairs)
 

@@ -186,7 +186,7 @@ def build_pairs(
 
 def _gathered(sources: Sequence[Path], how: Wanted, rule: Rule, measure: Measure, ranks: Ranks) -> Gathered:
     """The candidates. The first process reads before the others do, so that what is wrong with a source is told once."""
-    reference, together = how.reference if rule.from_reference else "", max(1, measure.evaluator.batch_size())
+    reference, together = how.reference if rule.from_reference else "", measure.evaluator.batch_size()
     if not ranks.first:
         ranks.wait()
     found = gather(sources, how.media, reference, how.response, ranks=ranks, together=together)
