@@ -42,7 +42,7 @@ def _load(path: str, subset: str | None, split: str, streaming: bool, revision: 
             return found[split] if isinstance(found, Mapping) else found
         given = str(folder) if folder.is_dir() else path
         unreachable = not (folder.is_dir() or hub_reachable())
-        with offline() if unreachable else contextlib.nullcontext():
+        with own_files_alone(), offline() if unreachable else contextlib.nullcontext():
             return datasets.load_dataset(given, subset, split=split, streaming=streaming, revision=revision)
     except Exception as error:  # `datasets` raises errors of many libraries: network, hub, Arrow, its own
         if unreachable:
@@ -92,6 +92,39 @@ def offline() -> Iterator[None]:
     finally:
         for switch, was in zip(switches, before, strict=True):
             switch.HF_HUB_OFFLINE = was
+
+
+@contextlib.contextmanager
+def own_files_alone() -> Iterator[None]:
+    """Context in which a data set whose card names files elsewhere is refused, before any of them is looked for.
+
+    `datasets` would fetch addresses, and read files of this machine, that the card of a folder or of the hub names.
+    """
+    from datasets.utils.metadata import MetadataConfigs
+
+    name = "from_dataset_card_data"
+    read, before = getattr(MetadataConfigs, name), vars(MetadataConfigs)[name]
+
+    def checked(card: Any) -> Any:
+        found = read(card)
+        for file in _texts([{key: one.get(key) for key in ("data_files", "data_dir")} for one in found.values()]):
+            if not file.startswith("hf://") and ("://" in file or Path(file).is_absolute() or ".." in Path(file).parts):
+                raise ValueError(f"its card names {file!r:.200}, which is no file of its own; such data are not read")
+        return found
+
+    setattr(MetadataConfigs, name, checked)
+    try:
+        yield
+    finally:
+        setattr(MetadataConfigs, name, before)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(one)
 
 
 def _numbered(name: str, rows: Any) -> Iterator[RawRow]:

@@ -298,3 +298,40 @@ def test_links_may_lead_where_the_user_says(ground: Any, monkeypatch: pytest.Mon
     assert not any(is_inside(*one) for one in outward)
     monkeypatch.setenv("DPOFRAME_MEDIA_ROOTS", str(other))
     assert all(is_inside(*one) for one in outward)
+
+
+@pytest.mark.parametrize(
+    "named", ["http://127.0.0.1:{port}/rows.jsonl", "{home}/private.jsonl", "../private.jsonl", "file://{home}/private.jsonl"]
+)
+@pytest.mark.parametrize("key", ["data_files", "data_dir"])
+def test_a_card_names_no_files_elsewhere(key: str, named: str, ground: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The card of a folder of data that names an address, or a file outside: nothing is asked, nothing outside is read."""
+    pytest.importorskip("datasets")
+    from dpoframe import DataError
+    from dpoframe.data.hub_rows import hub_rows
+
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def handle(self) -> None:
+            asked.append("a request")
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("HF_HOME", str(ground.home / "cache"))
+    row = {"prompt": "p", "chosen": "c", "rejected": "r"}
+    ground.write("private.jsonl", [row])
+    ground.write("set/own.jsonl", [row])
+    place = named.format(port=server.server_port, home=ground.home)
+    card = f"---\nconfigs:\n- config_name: default\n  {key}: {json.dumps(place)}\n---\n"
+    ground.write("set/README.md", card)
+    try:
+        with pytest.raises(DataError, match=r"its card names .* which is no file of its own"):
+            list(hub_rows("set", None, "train", True, None))
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert asked == []
+    ground.write("set/README.md", card.replace(place, "own.jsonl").replace("data_dir", "data_files"))
+    assert [raw.values for raw in hub_rows("set", None, "train", True, None)] == [row]
