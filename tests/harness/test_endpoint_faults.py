@@ -159,3 +159,19 @@ def test_the_first_failure_ends_the_asking() -> None:
     assert len(asked) < 50
     assert sorted(answered(str, [5, 6, 7], 2)) == [(0, "5"), (1, "6"), (2, "7")]
     assert list(answered(str, [], 2)) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "least", "most"), [("2", 2.0, 2.0), ("1e9", 60.0, 60.0), ("-1", 0.1, 1.0), ("nan", 0.1, 1.0), ("x", 0.1, 1.0)]
+)
+def test_a_pause_that_is_no_time(asked: str, least: float, most: float) -> None:
+    """What an endpoint asks to be waited is waited, a minute at most; where it is no time the asker's own pause is."""
+    assert least <= client_module.Client("http://h/v1")._pause(1, asked) <= most
+
+
+def test_addresses_in_prompts_are_not_handed_on(subject: Subject) -> None:
+    """A prompt with the address of a picture, which the endpoint would fetch from inside its network, is refused unasked."""
+    address = {"type": "image_url", "image_url": {"url": "http://169.254.169.254/latest"}}
+    prompt = [{"role": "user", "content": [{"type": "text", "text": "look"}, address]}]
+    with pytest.raises(ConfigError, match="parts of the type image_url"):
+        list(Endpoint("http://127.0.0.1:9/v1", "m", retries=0).answers(subject, [Request("a", prompt, 1)]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import os
 import queue
 import random
@@ -147,9 +148,12 @@ class Client:
     def _pause(self, attempt: int, asked: str) -> float:
         """Seconds to wait: what the endpoint asked for, else twice as long each time, not all at the same moment."""
         try:
-            return min(float(asked), _LONGEST_PAUSE)
+            wanted = float(asked)
         except ValueError:
+            wanted = math.nan
+        if not wanted >= 0:  # also what is no number at all
             return float(min(0.25 * 2**attempt, _LONGEST_PAUSE) * random.SystemRandom().uniform(0.5, 1.0))
+        return min(wanted, _LONGEST_PAUSE)
 
     def _refusal(self, code: int, told: str) -> ConfigError | MachineError:
         if code in (401, 403):

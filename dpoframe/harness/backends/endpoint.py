@@ -132,6 +132,13 @@ def _messages(prompt: Content) -> list[dict[str, Any]]:
         return [{"role": "user", "content": prompt}]
     if isinstance(prompt, Media):
         raise ConfigError("An endpoint is asked in words; this suite's prompts hold media.")
+    for message in prompt:
+        parts = message.get("content")
+        # An address in a part would be fetched by the endpoint, from inside its own network.
+        if others := sorted(
+            {str(part.get("type")) for part in parts if part.get("type") != "text"} if isinstance(parts, list) else ()
+        ):
+            raise ConfigError(f"An endpoint is asked in words; this suite's prompts hold parts of the type {', '.join(others)}.")
     return [dict(message) for message in prompt]
 
 
