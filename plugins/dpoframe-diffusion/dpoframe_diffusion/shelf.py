@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import time
 import uuid
 import zlib
@@ -35,8 +36,9 @@ log = logging.getLogger(__name__)
 class Shelf:
     """Entries of one folder, each under a name that stands for its content: a name that is there is never written again.
 
-    A shard is written aside and renamed, and never changed, so several processes may read and add at once; they find
-    what others have added. A shard that is damaged is removed with a word, and what was in it counts as missing.
+    A shard is written aside, to the disk, and renamed, and never changed, so several processes may read and add at once, and
+    be killed at any instant; they find what others have added. A shard that is damaged is removed with a word, and what was
+    in it counts as missing.
 
     Args:
         folder: Where the shards lie; made at the first `put`.
@@ -98,7 +100,7 @@ class Shelf:
         labels = json.dumps({key: [_checksum(entry), list(entry)] for key, entry in entries.items()})
         aside = self.folder / f".{name}.aside"
         try:
-            aside.write_bytes(save(flat, {"format": "pt", "labels": labels}))
+            _write_through(aside, save(flat, {"format": "pt", "labels": labels}))
             aside.replace(self.folder / name)
         finally:
             with contextlib.suppress(OSError):
@@ -173,6 +175,14 @@ class Shelf:
             with contextlib.suppress(OSError):
                 if left.stat().st_mtime < time.time() - _DAY:
                     left.unlink()
+
+
+def _write_through(file: Path, content: bytes) -> None:
+    """Writes a file to the disk itself: a power cut after the rename that follows must not leave an empty one under its name."""
+    with file.open("wb") as opened:
+        opened.write(content)
+        opened.flush()
+        os.fsync(opened.fileno())
 
 
 def _damages() -> tuple[type[Exception], ...]:
