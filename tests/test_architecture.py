@@ -22,6 +22,7 @@ LAYERS = (
     ("data", "checkpoint"),
     ("train", "harness"),
     ("align", "telling", "card_samples", "planning"),
+    ("launching",),
     ("cli", "__main__"),
 )
 APART = {("train", "harness"), ("harness", "train")}
@@ -29,7 +30,7 @@ APART = {("train", "harness"), ("harness", "train")}
 BESIDE = {"builtin", "testing", "scaffold"}
 # What only the command line may load, and only inside the verb that needs it.
 ALLOWED_BESIDE = {"cli": {"testing", "scaffold"}, "plugins": {"builtin"}, "scaffold": {"plugins"}}
-HEAVY = {"transformers", "datasets", "wandb", "peft", "diffusers", "open_clip", "tensorboard", "gguf"}
+HEAVY = {"transformers", "datasets", "wandb", "peft", "diffusers", "open_clip", "tensorboard", "gguf", "ray"}
 
 
 def sources(folder: Path) -> Iterator[Path]:

@@ -21,7 +21,7 @@ from dpoframe.cli.termination import terminable
 
 VERBS = (
     "quickstart", "train", "eval", "compare", "report", "generate", "data", "plugins", "recipes", "suites", "config",
-    "plan", "doctor",
+    "plan", "ray", "doctor",
 )  # fmt: skip
 """The verb files, in the order of the help."""
 
