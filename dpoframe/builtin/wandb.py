@@ -34,6 +34,9 @@ ROWS = 500
 MOST_PIXELS = 2**25
 """Pixels of the largest picture that is handed over."""
 
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
+"""What is shown as a picture."""
+
 PICTURED = 100
 """Rows of a table with pictures, each of which is uploaded."""
 
@@ -208,10 +211,13 @@ def opened(data: bytes) -> Any:
 
 
 def require_bearable(media: Media) -> None:
-    """ValueError where a picture's header says that it would fill the memory once decoded, which W&B does."""
+    """Raises where a picture's header says that it would fill the memory once decoded, which W&B does, or is of no usual format.
+
+    Pillow hands some formats on to other programs: PostScript to Ghostscript.
+    """
     from PIL import Image
 
-    with Image.open(str(media.path) if media.data is None else io.BytesIO(media.data)) as made:
+    with Image.open(str(media.path) if media.data is None else io.BytesIO(media.data), formats=FORMATS) as made:
         if made.width * made.height > MOST_PIXELS:
             raise ValueError(f"{made.width} x {made.height} pixels are too many to decode")
 

@@ -152,6 +152,18 @@ def test_wandb_shows_pictures(info: RunInfo, wandb_folders: None) -> None:
     assert [row[0] for row in tables["x"]] == ["[image gone.png]", f"[audio {sound.digest()}]", "True", "1"]
 
 
+def test_wandb_opens_pictures_of_usual_formats_alone(tmp_path: Path) -> None:
+    """PostScript, which Pillow would give to another program to draw, is shown by its name."""
+    from dpoframe.builtin.wandb import picture, require_bearable
+
+    pil = pytest.importorskip("PIL")
+    drawn = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n"
+    (tmp_path / "a.eps").write_bytes(drawn)
+    assert picture(Media("image", path=tmp_path / "a.eps")) == "[image a.eps]"
+    with pytest.raises(pil.UnidentifiedImageError):
+        require_bearable(Media("image", data=drawn))
+
+
 class FakeRun:
     """Stands for an online W&B run whose server is slow, or refuses."""
 
