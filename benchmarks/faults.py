@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -288,17 +289,21 @@ def sigterms(folder: Path, draw: random.Random, times: int) -> Iterator[Outcome]
 
 
 def full_disk(folder: Path, draw: random.Random, times: int) -> Iterator[Outcome]:
-    """A tmpfs that fills up while the run trains: it ends with 3, the checkpoint before is whole; with room it ends the same."""
-    expected, _ = unbroken(folder, "copy, dropout", {})
+    """A tmpfs that fills up while the run trains: it ends with 3, the checkpoint before is whole; with room it ends the same.
+
+    Nothing is left, or less than is asked for before anything is written; checkpoints are written in the run, and beside it.
+    """
+    known: dict[str, tuple[dict[str, Any], float]] = {}
     place = folder / "small"
     place.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(place)], check=False, capture_output=True).returncode:
         print("disk: left out, a tmpfs cannot be mounted here", file=sys.stderr)
         return
     try:
-        for number, left in enumerate((0, 3 << 20)):  # nothing, and less than is asked for before anything is written
-            out = place / f"run {number}"
-            process = begin(recipe(), out)
+        for variant, left in itertools.product(("copy, dropout", "ema, background saves"), (0, 3 << 20)):
+            expected, _ = unbroken(folder, variant, known)
+            out = place / f"{variant} {left}"
+            process = begin(recipe(variant), out)
             while not (out / "checkpoints").is_dir() or len(CheckpointFolder(out / "checkpoints").steps()) < 1:
                 time.sleep(0.001)
             with contextlib.suppress(OSError), (place / "ballast").open("wb") as file:
@@ -311,7 +316,7 @@ def full_disk(folder: Path, draw: random.Random, times: int) -> Iterator[Outcome
             if kept is None or code != 3:
                 yield False, f"exit code {code}, newest checkpoint {kept}: {out.with_suffix('.log').read_text()[-300:]}"
                 continue
-            yield concluded(out, "copy, dropout", expected, f"after a full disk, from {kept.name}")
+            yield concluded(out, variant, expected, f"{variant}, after a full disk, from {kept.name}")
             shutil.rmtree(out)
     finally:
         subprocess.run(["umount", str(place)], check=False)
