@@ -22,6 +22,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from safetensors.torch import load_file
 
 from dpoframe.checkpoint import CheckpointFolder, DurableCheckpointIO
@@ -51,8 +53,9 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "cached, workers": {"reference": {"kind": "cached"}, "trainer": {"num_workers": 1}},
     "kto": {"loss": {"name": "kto"}},
     "two ranks": {"trainer": {"devices": 2, "strategy": "ddp_fork"}},
+    "two ranks, split": {"reference": {"kind": "ema"}, "trainer": {"devices": 2, "strategy": "fsdp"}},
 }
-RANKS = ("two ranks",)
+RANKS = ("two ranks", "two ranks, split")
 WAIT = 60.0
 
 Outcome = tuple[bool, str]
@@ -126,12 +129,24 @@ def begin(one: Recipe, out: Path) -> int:
     os.dup2(log, 2)
     code = 70
     try:
+        if one.trainer.strategy == "fsdp":
+            fork_second_rank()
         code = fit(one, out, resume=(out / "recipe.yaml").is_file(), host=host()).exit_code
     except BaseException as error:
         code = getattr(error, "exit_code", 70)
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
     finally:
         os._exit(code)
+
+
+def fork_second_rank() -> None:
+    """From here on there are two processes, ranks as torchrun would have started them; this one is the first."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "TORCHELASTIC_RUN_ID": "faults"}
+    rank = 0 if os.fork() else 1
+    os.environ.update(told, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", GROUP_RANK="0")
+    rank_zero_only.rank = rank
 
 
 def end(number: int, limit: float = WAIT) -> int | None:
@@ -169,7 +184,7 @@ def children() -> list[int]:
 def state(out: Path) -> dict[str, Any]:
     """All that must be equal in the end."""
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    last = torch.load(out / "checkpoints" / f"step-{STEPS:08d}.ckpt", weights_only=True)
+    last = DurableCheckpointIO().load_checkpoint(out / "checkpoints" / f"step-{STEPS:08d}.ckpt")
     digests = {name: digest(value) for name, value in load_file(str(out / "model" / "model.safetensors")).items()}
     optimizer = {name: digest(value) for name, value in tensors(last["optimizer_states"], "optimizer")}
     plain = [{key: value for key, value in row.items() if key != "tokens_per_second"} for row in rows]
@@ -261,10 +276,10 @@ def saves(folder: Path, draw: random.Random, times: int) -> Iterator[Outcome]:
 
 def sigterms(folder: Path, draw: random.Random, times: int) -> Iterator[Outcome]:
     """SIGTERM to one rank or to both of two, in training: exit code 143, a checkpoint of that step, and the same end."""
-    (variant,) = RANKS
     known: dict[str, tuple[dict[str, Any], float]] = {}
-    expected, _ = unbroken(folder, variant, known)
     for number in range(20 * times):
+        variant = RANKS[number % len(RANKS)]
+        expected, _ = unbroken(folder, variant, known)
         out, whom = folder / f"ended {number}", ("first", "second", "both")[number % 3]
         process = begin(recipe(variant), out)
         wanted = draw.randrange(2, STEPS - 10)

@@ -116,8 +116,9 @@ def precompute(
     mine = whole[rank::world]
     score_portions(modality, model, mine, store, precision=precision, convert=convert, advance=advance)
     if is_split(model) and len(mine) * world < len(whole):  # other ranks have one more, which this one's part is needed for
+        inputs = convert(move(whole[0].collate(), next(model.parameters()).device))
         with torch.no_grad(), evaluation_mode(model), precision():
-            score(modality, model, convert(move(whole[0].collate(), next(model.parameters()).device)))
+            score(modality, model, inputs)
     return len(work.pairs)
 
 
@@ -136,10 +137,11 @@ def score_portions(
     device = next(model.parameters()).device
     scored: dict[str, dict[str, float]] = {}
     done, total = 0, sum(portion.pairs for portion in mine)
-    with evaluation_mode(model), precision():
+    with evaluation_mode(model):
         for portion in mine:
-            inputs = convert(move(portion.collate(), device))
-            scored |= columns(portion.keys, score(modality, model, inputs))
+            inputs = convert(move(portion.collate(), device))  # before the precision is set, as in training
+            with precision():
+                scored |= columns(portion.keys, score(modality, model, inputs))
             done += portion.pairs
             advance(done, total)
             if len(scored) >= 2 * PAIRS_A_PART:

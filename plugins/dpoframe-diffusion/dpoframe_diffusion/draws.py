@@ -39,6 +39,7 @@ def draw(seed: int, shape: torch.Size, process: Process, section: TimestepSectio
     """
 
     def normal(what: str) -> Tensor:
-        return torch.randn(shape, generator=generator(seed_of(seed, what)))
+        # Named, since some precisions set the default type, and a draw of another type is another draw.
+        return torch.randn(shape, generator=generator(seed_of(seed, what)), dtype=torch.float32)
 
     return Draw(process.draw(generator(seed_of(seed, "time")), section), normal("noise"), normal("posterior"))

@@ -223,3 +223,18 @@ def test_fingerprints_know_processes_apart(one, other):
     config = {**SD} if one == Ddpm.from_scheduler else {"_class_name": "FlowMatchEulerDiscreteScheduler"}
     assert one(config).fingerprint() == one({**config, "timestep_spacing": "leading"}).fingerprint()
     assert one(config).fingerprint() != one({**config, **other}).fingerprint()
+
+
+def test_draws_do_not_hang_on_the_default_type():
+    """Some precisions set it while a model runs; an example has the same noise wherever it is drawn."""
+    process = Ddpm.from_scheduler(SD)
+    before = draw(7, torch.Size((4, 2, 2)), process, TimestepSection())
+    kind = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        after = draw(7, torch.Size((4, 2, 2)), process, TimestepSection())
+    finally:
+        torch.set_default_dtype(kind)
+    for mine, other in zip(before, after, strict=True):
+        assert torch.equal(mine, other)
+        assert mine.dtype == other.dtype
