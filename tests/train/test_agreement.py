@@ -215,8 +215,9 @@ def test_what_has_fitted_is_exchanged_along_the_way(
     assert counted() == {"alone": 2, "along": 7}
 
 
-@pytest.mark.parametrize("pieces", [1, 3])
-def test_both_ways_of_exchange_are_equal(pieces: int, run: Any, look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("pieces", "kind"), [(1, "ddp_fork"), (3, "ddp_fork"), (3, "ddp_fork_find_unused_parameters_true")])
+@pytest.mark.filterwarnings("ignore:find_unused_parameters=True was specified:UserWarning")
+def test_both_ways_of_exchange_are_equal(pieces: int, kind: str, run: Any, look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Always by itself, and always along with the backward: the same rows and weights, bit for bit."""
     plain, made = Agreement.tell, {}
 
@@ -229,7 +230,8 @@ def test_both_ways_of_exchange_are_equal(pieces: int, run: Any, look: Any, monke
 
     for answer in (True, False):
         monkeypatch.setattr(Agreement, "tell", tell(answer))
-        made[answer] = run(f"{answer}", *RANKS, f"trainer.accumulate_grad_batches={pieces}", "trainer.precision=32")
+        changes = (f"trainer.strategy={kind}", f"trainer.accumulate_grad_batches={pieces}", "trainer.precision=32")
+        made[answer] = run(f"{answer}", *RANKS, *changes)
     assert look.rows(made[True]) == look.rows(made[False])
     kept = look.weights(made[True])
     assert all(torch.equal(value, kept[name]) for name, value in look.weights(made[False]).items())
