@@ -304,10 +304,7 @@ def sigterms(folder: Path, draw: random.Random, times: int) -> Iterator[Outcome]
 
 
 def full_disk(folder: Path, draw: random.Random, times: int) -> Iterator[Outcome]:
-    """A tmpfs that fills up while the run trains: it ends with 3, the checkpoint before is whole; with room it ends the same.
-
-    Nothing is left, or less than is asked for before anything is written; checkpoints are written in the run, and beside it.
-    """
+    """A tmpfs that fills up while the run trains: it ends with 3, the checkpoint before is whole; with room it ends the same."""
     known: dict[str, tuple[dict[str, Any], float]] = {}
     place = folder / "small"
     place.mkdir()
@@ -315,6 +312,7 @@ def full_disk(folder: Path, draw: random.Random, times: int) -> Iterator[Outcome
         print("disk: left out, a tmpfs cannot be mounted here", file=sys.stderr)
         return
     try:
+        # Nothing is left, or less than is asked for before anything is written.
         for variant, left in itertools.product(("copy, dropout", "ema, background saves"), (0, 3 << 20)):
             expected, _ = unbroken(folder, variant, known)
             out = place / f"{variant} {left}"
