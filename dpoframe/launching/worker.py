@@ -43,7 +43,7 @@ def work(job: Job, board: Any) -> None:
 
     first = int(os.environ["RANK"]) == 0
     os.environ[TORCHRUN] = "ray"
-    warnings.showwarning = _say
+    warnings.showwarning = lambda message, *rest: _say(message)
     try:
         begun = _begun(job, board, first)
         if not begun.to_do or (begun.finished and not first):
@@ -60,7 +60,7 @@ def work(job: Job, board: Any) -> None:
         raise RuntimeError(told.message if known else scrubbed("".join(traceback.format_exception(error)))) from None
 
 
-def _say(message: object, *rest: Any) -> None:
+def _say(message: object) -> None:
     """A warning as one line; Ray passes on what a worker writes."""
     sys.stderr.write(f"warning: {scrubbed(str(message))}\n")
 
