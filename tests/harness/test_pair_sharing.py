@@ -24,6 +24,7 @@ from dpoframe.cli import main, output, story
 from dpoframe.errors import ConfigError
 from dpoframe.harness.pairing import build as building
 from dpoframe.harness.pairing.build import Built, build_pairs
+from dpoframe.harness.pairing.candidates import gather
 from dpoframe.harness.pairing.sampling import Sampling
 from dpoframe.harness.sharding import ALONE, Ranks, launched
 from dpoframe.harness.storage.folder import AGAIN
@@ -140,6 +141,16 @@ def test_each_answer_is_asked_about_once(shared: Any, place: Path) -> None:
     assert sorted((place / "asked.txt").read_text().splitlines()) == alone
     assert (place / "many.jsonl").read_bytes() == (place / "one.jsonl").read_bytes()
     assert not (place / "many.verdicts").exists()
+
+
+def test_no_process_but_the_first_holds_every_answer(place: Path) -> None:
+    """Of a source that all read, the others keep their share alone; together they score every answer once."""
+    rows = [{"prompt": f"say {row % 6}", "response": "a" * (row + 1)} for row in range(20)]
+    (place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = [gather([place / "rows.jsonl"], ranks=Ranks(rank, 3), together=2) for rank in range(3)]
+    held = [sum(map(len, one.prompts.values())) for one in found]
+    assert held == [20, len(found[1].mine), len(found[2].mine)] == [20, 6, 6]
+    assert sorted(len(one.sample.response) for some in found for one in some.mine) == list(range(1, 21))
 
 
 def test_what_was_kept_is_not_done_again(shared: Any, place: Path) -> None:
