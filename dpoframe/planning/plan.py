@@ -20,6 +20,7 @@ from dpoframe.planning.hardware import Hardware
 from dpoframe.planning.heap import Heap
 from dpoframe.planning.process import load_libraries, resident
 from dpoframe.planning.rehearsal import GRADIENTS, OPTIMIZER, REFERENCE, WEIGHTS, Rehearsal
+from dpoframe.planning.splitting import gathered_bytes
 from dpoframe.planning.workload import Share, survey
 from dpoframe.plugins import PluginHost
 from dpoframe.plugins import host as installed
@@ -43,8 +44,8 @@ class Memory:
     """Bytes on one device at the moment of a step when they are most.
 
     Attributes:
-        parts: By what they are for: framework, data, weights, reference, gradients, optimizer, activations, checkpoint (the copy
-            that is written in the background), allocator.
+        parts: By what they are for: framework, data, weights, reference, gradients, optimizer, activations, gathered (what a
+            rank holds of a split model besides its own part), checkpoint (the copy written in the background), allocator.
         largest: Bytes and shape of the largest tensor among the activations, of one step; it is counted there.
     """
 
@@ -235,6 +236,9 @@ class Planning:
         parts = {"framework": _GPU_FRAMEWORK if gpu else framework} | ({} if gpu else {"data": self.held})
         parts |= {name: peak.get(name, 0) for name in (WEIGHTS, REFERENCE, GRADIENTS, OPTIMIZER)}
         parts["activations"] = sum(size for name, size in peak.items() if name not in parts)
+        if self.recipe.trainer.strategy == "fsdp" and self.devices > 1:
+            parts |= {name: -(-parts[name] // self.devices) for name in (WEIGHTS, REFERENCE, GRADIENTS, OPTIMIZER)}
+            parts["gathered"] = gathered_bytes(rehearsal.policy, self.modality.blocks(rehearsal.policy))
         if self.recipe.trainer.save_in_background and not gpu:
             parts["checkpoint"] = rehearsal.state_size()
         parts["allocator"] = self.held_between(rehearsal.ledger.heap, sum(peak.values()))
@@ -272,8 +276,8 @@ class Planning:
             notes.append(f"Evaluations ({', '.join(recipe.evaluate)}) are not counted.")
         if self.hardware.gpu:
             notes.append("Activations are those of the CPU's kernels; a GPU's may keep more or less.")
-        if self.devices > 1:
-            notes.append("Each device is taken to hold the whole model, as with ddp; sharding strategies need less.")
+        if self.devices > 1 and recipe.trainer.strategy != "fsdp":
+            notes.append("Each device is taken to hold the whole model, as with ddp; fsdp needs less.")
         return notes
 
     def _summed(self, step: float, beforehand: float, validation: float) -> Operations:

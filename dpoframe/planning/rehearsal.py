@@ -105,7 +105,7 @@ class Rehearsal:
                     total = arithmetic.linear_in_scores(scores, gradients)
                 total.backward()
                 del scores, total
-            clip(SimpleNamespace(precision_plugin=None), self.optimizer, self.recipe.trainer.gradient_clip_val)
+            clip(SimpleNamespace(precision_plugin=None, strategy=None), self.optimizer, self.recipe.trainer.gradient_clip_val)
             self.optimizer.step()
             self._note_state()
             self.reference.after_step(self.policy)

@@ -10,11 +10,8 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-LONGEST = 300.0
-"""Seconds after which the ranks are ended."""
 
-
-def in_ranks(function: Callable[[], Any], count: int = 2, *, env: Mapping[str, str] | None = None) -> None:
+def in_ranks(function: Callable[[], Any], count: int = 2, *, env: Mapping[str, str] | None = None, longest: float = 300.0) -> None:
     """Calls `function` in `count` forked processes, on the CPU, with what torchrun tells each of them in its environment.
 
     What a rank has to say it writes to files. The strategies `ddp` and `fsdp` take these processes for their ranks.
@@ -23,6 +20,7 @@ def in_ranks(function: Callable[[], Any], count: int = 2, *, env: Mapping[str, s
         function: Called without arguments; the rank is in `RANK`.
         count: Number of ranks.
         env: Further variables.
+        longest: Seconds after which the ranks are ended.
 
     Raises:
         AssertionError: a rank raised, was ended, or took too long; with every rank's traceback. No process is left.
@@ -37,7 +35,7 @@ def in_ranks(function: Callable[[], Any], count: int = 2, *, env: Mapping[str, s
     for rank in ranks:
         rank.start()
     try:
-        failed = _wait(ranks)
+        failed = _wait(ranks, longest)
     finally:
         for rank in ranks:
             rank.kill()
@@ -50,9 +48,9 @@ def in_ranks(function: Callable[[], Any], count: int = 2, *, env: Mapping[str, s
         raise AssertionError("\n".join([f"the ranks ended with {codes}", *faults]))
 
 
-def _wait(ranks: list[Any]) -> bool:
+def _wait(ranks: list[Any], longest: float) -> bool:
     """Until all have ended, or one has failed and the others had a while to follow; whether it went wrong."""
-    end = time.monotonic() + LONGEST
+    end = time.monotonic() + longest
     while any(rank.is_alive() for rank in ranks) and time.monotonic() < end:
         if any(rank.exitcode for rank in ranks):
             end = min(end, time.monotonic() + 10)
@@ -66,7 +64,7 @@ def _rank(function: Callable[[], Any], number: int, told: Mapping[str, str], rep
     from lightning.fabric.utilities.rank_zero import rank_zero_only
 
     torch.set_num_threads(1)
-    rank_zero_only.rank = number  # it was set in the process that was forked
+    rank_zero_only.rank = number  # type: ignore[attr-defined] # it was set in the process that was forked
     try:
         function()
     except BaseException:
