@@ -12,11 +12,13 @@ from typing import Any
 from dpoframe.config.recipe import Recipe
 from dpoframe.config.secrets import scrubbed
 from dpoframe.errors import MachineError
+from dpoframe.harness import load_suite
 from dpoframe.launching.board import Board, Notes
 from dpoframe.launching.cluster import Workers, connected, require_ray, require_retries
 from dpoframe.launching.job import Job, RayRun, WorkerError
 from dpoframe.launching.watching import Shown, watched
 from dpoframe.launching.worker import work
+from dpoframe.plugins import host as installed
 from dpoframe.train.changes import require_items
 from dpoframe.train.folder import RunFolder
 
@@ -70,6 +72,8 @@ def train_on_ray(
 
 def require_startable(recipe: Recipe, folder: RunFolder, resume: bool, allow_changes: Collection[str]) -> None:
     """Raises, before Ray is started, what the workers would raise."""
+    for name in recipe.evaluate:
+        load_suite(name, installed())
     if not resume:
         folder.require_place()
         folder.require_new()

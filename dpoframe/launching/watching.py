@@ -28,7 +28,7 @@ SLOW_START = 120.0
 
 
 def watched(run: Callable[[], Any], board: Any, progress: Shown | None = None) -> BaseException | None:
-    """Does `run` in a thread, so that signals arrive here; returns what it raised.
+    """Does `run` in a thread, so that signals arrive here; returns what it raised, or at once where a worker's error is final.
 
     Args:
         run: Returns when all workers are done.
@@ -59,6 +59,8 @@ def watched(run: Callable[[], Any], board: Any, progress: Shown | None = None) -
                 notes = ray.get(board.read.remote())
             except ray.exceptions.RayError as error:
                 raise MachineError(f"The Ray cluster does not answer any more ({type(error).__name__}).") from error
+            if notes.error is not None and notes.error.final:
+                break  # Ray would try again
             if not notes.tries and time.monotonic() - since > SLOW_START:
                 since = math.inf
                 warn(f"No worker has started after {SLOW_START:.0f} s. Ray may be waiting for room on the cluster: see ray status.")

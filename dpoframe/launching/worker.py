@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import threading
@@ -56,8 +57,11 @@ def work(job: Job, board: Any) -> None:
     except BaseException as error:
         told = WorkerError.of(error)
         ray.get(board.fail.remote(told))
-        known = isinstance(error, DpoframeError)  # of any other error Ray's log is to have the traceback
-        raise RuntimeError(told.message if known else scrubbed("".join(traceback.format_exception(error)))) from None
+        text = scrubbed("".join(traceback.format_exception(error)))
+        if isinstance(error, DpoframeError):  # the command tells of it; of any other error Ray shows the traceback
+            logging.getLogger("ray.train").setLevel(logging.CRITICAL)
+            text = told.message
+        raise RuntimeError(text) from None
 
 
 def _say(message: object) -> None:

@@ -148,13 +148,14 @@ def whole(place: Place) -> str:
     return "whole"
 
 
-def test_losses_are_those_of_one_process(place: Place) -> None:
-    """Two workers against one plain process: every loss within 1e-6, relative."""
-    plain = ["--set", "modality.dropout=0"]
-    place.ran("train", "chat.yaml", "--out", "one", *plain, "--set", "trainer.devices=1")
-    place.ran("ray", "train", "chat.yaml", "--out", "two", *plain)
-    assert len(place.losses("two")) == STEPS
-    assert place.losses("two") == pytest.approx(place.losses("one"), rel=1e-6)
+@pytest.mark.parametrize("strategy", ["auto", "fsdp"])
+def test_losses_are_those_of_one_process(strategy: str, place: Place) -> None:
+    """Two workers, each with the whole model or with half of it, against one plain process: every loss within 1e-6, relative."""
+    plain, one, two = ["--set", "modality.dropout=0"], f"one-{strategy}", f"two-{strategy}"
+    place.ran("train", "chat.yaml", "--out", one, *plain, "--set", "trainer.devices=1")
+    place.ran("ray", "train", "chat.yaml", "--out", two, *plain, "--set", f"trainer.strategy={strategy}")
+    assert len(place.losses(two)) == STEPS
+    assert place.losses(two) == pytest.approx(place.losses(one), rel=1e-6)
 
 
 def test_killed_workers(place: Place, whole: str) -> None:
