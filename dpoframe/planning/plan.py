@@ -20,7 +20,7 @@ from dpoframe.planning.hardware import Hardware
 from dpoframe.planning.heap import Heap
 from dpoframe.planning.process import load_libraries, resident
 from dpoframe.planning.rehearsal import GRADIENTS, OPTIMIZER, REFERENCE, WEIGHTS, Rehearsal
-from dpoframe.planning.splitting import gathered_bytes
+from dpoframe.planning.splitting import gathered_bytes, size_of
 from dpoframe.planning.workload import Share, survey
 from dpoframe.plugins import PluginHost
 from dpoframe.plugins import host as installed
@@ -44,8 +44,9 @@ class Memory:
     """Bytes on one device at the moment of a step when they are most.
 
     Attributes:
-        parts: By what they are for: framework, data, weights, reference, gradients, optimizer, activations, gathered (what a
-            rank holds of a split model besides its own part), checkpoint (the copy written in the background), allocator.
+        parts: By what they are for: framework, data, weights, reference, gradients, optimizer, activations, buckets (in which
+            ranks that hold whole models exchange gradients), gathered (what a rank holds of a split model besides its own part),
+            checkpoint (the copy that is written in the background), allocator.
         largest: Bytes and shape of the largest tensor among the activations, of one step; it is counted there.
     """
 
@@ -236,7 +237,9 @@ class Planning:
         parts = {"framework": _GPU_FRAMEWORK if gpu else framework} | ({} if gpu else {"data": self.held})
         parts |= {name: peak.get(name, 0) for name in (WEIGHTS, REFERENCE, GRADIENTS, OPTIMIZER)}
         parts["activations"] = sum(size for name, size in peak.items() if name not in parts)
-        if self.recipe.trainer.strategy == "fsdp" and self.devices > 1:
+        if self.devices > 1 and self.recipe.trainer.strategy != "fsdp":
+            parts["buckets"] = size_of(value for value in rehearsal.policy.parameters() if value.requires_grad)
+        elif self.devices > 1:
             parts |= {name: -(-parts[name] // self.devices) for name in (WEIGHTS, REFERENCE, GRADIENTS, OPTIMIZER)}
             parts["gathered"] = gathered_bytes(rehearsal.policy, self.modality.blocks(rehearsal.policy))
         if self.recipe.trainer.save_in_background and not gpu:

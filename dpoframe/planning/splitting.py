@@ -10,6 +10,11 @@ AHEAD = 2
 """Blocks that are there at once: the one that computes, and the next, which is gathered meanwhile."""
 
 
+def size_of(parameters: Iterable[nn.Parameter]) -> int:
+    """Bytes."""
+    return sum(value.numel() * value.element_size() for value in parameters)
+
+
 def gathered_bytes(model: nn.Module, blocks: Sequence[nn.Module]) -> int:
     """Bytes at the moment of a backward when they are most: gathered parameters, and whole gradients before they are shared out.
 
@@ -19,14 +24,10 @@ def gathered_bytes(model: nn.Module, blocks: Sequence[nn.Module]) -> int:
     """
     inside = {id(value) for block in blocks for value in block.parameters()}
     outer = [value for value in model.parameters() if id(value) not in inside]
-    sizes = [(_bytes(block.parameters()), _bytes(_trained(block.parameters()))) for block in blocks]
+    sizes = [(size_of(block.parameters()), size_of(_trained(block.parameters()))) for block in blocks]
     largest, trained = max(sizes, default=(0, 0))
-    return _bytes(outer) + _bytes(_trained(outer)) + AHEAD * largest + trained
+    return size_of(outer) + size_of(_trained(outer)) + AHEAD * largest + trained
 
 
 def _trained(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
     return [value for value in parameters if value.requires_grad]
-
-
-def _bytes(parameters: Iterable[nn.Parameter]) -> int:
-    return sum(value.numel() * value.element_size() for value in parameters)
