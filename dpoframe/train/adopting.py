@@ -27,7 +27,8 @@ def adopt_settings(optimizer: torch.optim.Optimizer, schedule: LambdaLR, setting
     """Sets an optimizer that was restored from a checkpoint, and its schedule, to the recipe's rate, decay and betas."""
     schedule.base_lrs = [settings.lr] * len(optimizer.param_groups)
     for group, factor in zip(optimizer.param_groups, schedule.lr_lambdas, strict=True):
-        matrices = group["params"][0].ndim >= 2
+        matrices = group.get("matrices", None)  # under DeepSpeed, whose groups are flat
+        matrices = group["params"][0].ndim >= 2 if matrices is None else matrices
         group |= {"initial_lr": settings.lr, "lr": settings.lr * factor(schedule.last_epoch)}
         group["weight_decay"] = settings.weight_decay if matrices else 0.0
         if "betas" in group:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import lightning
@@ -14,7 +15,7 @@ from lightning.pytorch.plugins.precision import DoublePrecision, Precision
 
 from dpoframe.checkpoint import BackgroundCheckpointIO, DurableCheckpointIO
 from dpoframe.config.sections import TrainerSection
-from dpoframe.errors import ConfigError, MachineError
+from dpoframe.errors import ConfigError, MachineError, MissingExtraError
 
 # Said of every run here, and wrong here: steps are large and workers a choice; the loop's own checkpointing is off.
 NOISE = (
@@ -23,8 +24,13 @@ NOISE = (
     ".*dataloader is not resumable.*",
     ".*in eval mode at the start of training.*",  # the reference
     ".*`lr_scheduler.step..` before `optimizer.step..`.*",  # a loss scaler passes over the first update
+    ".*torch.distributed..*_tensor. is deprecated.*",  # DeepSpeed's own use of torch
     ".*isinstance.treespec, LeafSpec.. is deprecated.*",  # Lightning's own use of torch
 )
+
+ZERO_STAGES = {"deepspeed": 2, "deepspeed_stage_1": 1, "deepspeed_stage_2": 2, "deepspeed_stage_3": 3}
+"""Lightning's names of DeepSpeed, and the stage of ZeRO that each is."""
+BY_ELEMENT = ("adamw", "adam", "sgd")
 
 
 def make_trainer(section: TrainerSection, steps: int, validates: bool, callbacks: Sequence[Callback]) -> lightning.Trainer:
@@ -37,7 +43,7 @@ def make_trainer(section: TrainerSection, steps: int, validates: bool, callbacks
         callbacks: Of the run, its plugins' among them.
     """
     extra = dict(section.lightning)
-    strategy, precision = strategy_of(section.strategy), _precision_of(section)
+    strategy, precision = strategy_of(section), _precision_of(section)
     writer = BackgroundCheckpointIO() if section.save_in_background else DurableCheckpointIO()
     plugins = [writer, *extra.pop("plugins", [])]
     extra.setdefault("enable_model_summary", False)
@@ -68,12 +74,16 @@ def make_trainer(section: TrainerSection, steps: int, validates: bool, callbacks
         raise MachineError(f"The recipe's trainer section needs a package that this machine lacks: {error}") from error
 
 
-def strategy_of(name: str) -> Any:
+def strategy_of(section: TrainerSection) -> Any:
     """What Lightning takes for a strategy's name: `fsdp` is FSDP2, which Lightning has under no name.
 
     Raises:
-        ConfigError: it is one of the first FSDP, whose ways of writing models are not handled.
+        ConfigError: it is one of the first FSDP, whose ways of writing models are not handled, or one of DeepSpeed's that are not.
+        MissingExtraError: DeepSpeed is not installed.
     """
+    name = section.strategy
+    if name.startswith("deepspeed"):
+        return zero_strategy(section)
     if name == "fsdp":
         from dpoframe.train.sharding.strategy import ShardedStrategy
 
@@ -81,6 +91,24 @@ def strategy_of(name: str) -> Any:
     if name.startswith("fsdp"):
         raise ConfigError(f"trainer.strategy is {name!r}, which is of torch's first FSDP. Take fsdp, which is the second here.")
     return name
+
+
+def zero_strategy(section: TrainerSection) -> Any:
+    """DeepSpeed's, where the recipe asks for nothing that it would do otherwise than the other strategies."""
+    if section.strategy not in ZERO_STAGES:
+        told = f"trainer.strategy is {section.strategy!r}; of DeepSpeed's there are {', '.join(ZERO_STAGES)}."
+        raise ConfigError(f"{told} Offloading is not handled.")
+    if section.precision != "32-true":
+        told = f"trainer.precision is {section.precision!r}, and with trainer.strategy {section.strategy} only 32-true is handled"
+        raise ConfigError(f"{told}: DeepSpeed keeps no float32 weights beside shorter ones. Take strategy fsdp, or 32-true.")
+    if section.optimizer not in BY_ELEMENT:
+        told = f"trainer.optimizer is {section.optimizer!r}; DeepSpeed flattens parameters, so that it takes"
+        raise ConfigError(f"{told} {', '.join(BY_ELEMENT)}, which look at each element alone. Take one of these, or strategy fsdp.")
+    if find_spec("deepspeed") is None:
+        raise MissingExtraError(f"trainer.strategy {section.strategy}", "deepspeed", "pip install 'dpoframe[deepspeed]'")
+    from dpoframe.train.sharding.zero import ZeroStrategy
+
+    return ZeroStrategy(ZERO_STAGES[section.strategy], section.gradient_clip_val or 0.0)
 
 
 def _precision_of(section: TrainerSection) -> Any:

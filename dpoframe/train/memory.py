@@ -114,7 +114,8 @@ class MemoryFit:
         torch.cuda.empty_cache()
         before, together = units(batch), self.agreement
         where = f"Out of memory in step {batch.step} ({cause})"
-        if trainer.world_size > 1 and (together is None or together.exchanging):
+        waits = trainer.world_size > 1 or hasattr(trainer.strategy, "withhold")  # DeepSpeed cannot begin a step anew
+        if waits and (together is None or together.exchanging):
             raise MachineError(
                 f"{where}, on rank {trainer.global_rank}, with micro-batches of up to {before:,} units. Resume with "
                 f"--set trainer.tokens_per_batch={max(1, before // 2)}: no result depends on it."

@@ -63,20 +63,26 @@ class AlignmentModule(lightning.LightningModule):
     def configure_model(self) -> None:
         """Splits policy and reference over the ranks, where the strategy does that."""
         strategy: Any = self.trainer.strategy
-        if not getattr(strategy, "splits_model", False) or self.outline is not None:
+        if not hasattr(strategy, "splits_model") or self.outline is not None:
             return
         self.outline = Outline(self.policy)
-        for model in self.scorer.models:
+        for model in [] if hasattr(strategy, "splits_itself") else self.scorer.models:
             split(model, self.scorer.modality.blocks(model), strategy.mesh)
 
     def on_train_end(self) -> None:
         """Puts a split policy together on the first rank, which writes it."""
-        if self.outline is not None and (whole := self.outline.filled(self.policy, self.trainer.is_global_zero)) is not None:
+        strategy: Any = self.trainer.strategy
+        if self.outline is None or not strategy.splits_model:
+            return
+        if (whole := self.outline.filled(self.policy, self.trainer.is_global_zero)) is not None:
             self._whole = [whole]
 
     @property
     def whole_policy(self) -> nn.Module:
         """The policy with all its values: of a split one, on the first rank, once training has ended."""
+        strategy: Any = self.trainer.strategy
+        if self.outline is not None and not strategy.splits_model:  # whole, but its parameters are views of one tensor
+            self._whole = [self.outline.filled(self.policy, keep=True) or self.policy]
         return self._whole[0] if self._whole else self.policy
 
     def configure_optimizers(self) -> Any:
@@ -114,7 +120,8 @@ class AlignmentModule(lightning.LightningModule):
         ahead = self.scorer.look_ahead(batch, facts, self.trainer.strategy, self.memory.exchange)
         parts = [self.backward_pairs(batch, number, facts, ahead) for number in range(len(batch.own))]
         for number in range(len(batch.own), len(batch.micro)):
-            self.keep_step(batch.micro[number], facts, ahead.fixed[number] if ahead else None)
+            with arithmetic.synchronised(self.trainer.strategy, number + 1 == len(batch.micro)):
+                self.keep_step(batch.micro[number], facts, ahead.fixed[number] if ahead else None)
         return facts, arithmetic.join(parts)
 
     def backward_pairs(self, batch: StepBatch, number: int, facts: dict[str, Tensor], ahead: LookAhead | None) -> Columns:

@@ -45,6 +45,9 @@ def stop_or_skip(settings: TrainerSection, batch: StepBatch, columns: Columns, s
 
 def withhold(optimizer: torch.optim.Optimizer, trainer: Any) -> None:
     """Makes the next update change nothing, though it counts as a step."""
+    if hasattr(trainer.strategy, "withhold"):
+        trainer.strategy.withhold()
+        return
     if getattr(trainer.precision_plugin, "scaler", None) is None:
         optimizer.zero_grad()
         return

@@ -96,7 +96,12 @@ class MovingReference(ModelReference):
 
 def _held(model: nn.Module) -> dict[str, Tensor]:
     """The parameters, or this rank's rows of them where the model is split: policy and reference are split alike."""
-    return {name: getattr(value, "to_local", lambda value=value: value)() for name, value in model.named_parameters()}
+    return {name: _own(value) for name, value in model.named_parameters()}
+
+
+def _own(value: Tensor) -> Tensor:
+    part: Tensor = value.to_local() if hasattr(value, "to_local") else getattr(value, "ds_tensor", value)
+    return part
 
 
 class AdapterReference(Reference):

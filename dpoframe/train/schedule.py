@@ -83,6 +83,8 @@ def clip(trainer: Any, optimizer: torch.optim.Optimizer, limit: float | None) ->
 
     Under a loss scaler they stay scaled, since Lightning takes the factor out right before the update; the norm is without it.
     """
+    if hasattr(trainer.strategy, "gradient_norm"):  # it holds the gradients, and clips them in the update
+        return trainer.strategy.gradient_norm()  # type: ignore[no-any-return]
     scaler = scaler_of(trainer)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.grad is not None]
     norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])

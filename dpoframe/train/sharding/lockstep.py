@@ -11,8 +11,8 @@ from dpoframe.data.batching import PairBatch, StepBatch
 
 
 def most(count: int, strategy: Any) -> int:
-    """The largest `count` of any rank under a strategy that splits the model; else `count` itself, without an exchange."""
-    if not getattr(strategy, "splits_model", False) or strategy.world_size == 1:
+    """The largest `count` of any rank where every micro-batch is an exchange; else `count` itself, without one."""
+    if not getattr(strategy, "exchanges_always", False) or strategy.world_size == 1:
         return count
     found = torch.tensor(count, device=strategy.root_device)
     torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)

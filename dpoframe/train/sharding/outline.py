@@ -7,6 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from dpoframe.train.sharding.zero_state import gathered_zero
+
 
 class Outline:
     """A model's structure without values, taken before it was split."""
@@ -40,6 +42,8 @@ class Outline:
 
 def gathered(value: Tensor) -> Tensor:
     """A tensor whole, on the ranks that call this together."""
+    if hasattr(value, "ds_id"):
+        return gathered_zero(value)
     full = getattr(value, "full_tensor", None)
     whole: Tensor = value.detach() if full is None else full().detach()
     return whole

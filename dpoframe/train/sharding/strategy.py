@@ -24,7 +24,7 @@ class ShardedStrategy(ModelParallelStrategy):
     among them.
     """
 
-    splits_model = True
+    splits_model = exchanges_always = True
 
     @property
     @override
