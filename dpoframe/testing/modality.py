@@ -190,6 +190,40 @@ class ModalityContract(PartContract):
         for name, gradient in plain[1].items():
             self.expect_equal(hinted[1][name], gradient, f"the gradient of {name} differs")
 
+    def test_blocks_are_called_equally_often(self) -> None:
+        """Whatever the batch, `score` calls each of the `blocks` as a module, and as often as with any other batch.
+
+        If this fails: ranks of a run that splits the model would wait for each other for ever. Leave that block out of `blocks`.
+        """
+        model = self.model()
+        blocks = list(self.modality.blocks(model))
+        if not blocks:
+            skip("the modality names no blocks")
+        calls = [0] * len(blocks)
+
+        def counter(number: int) -> Any:
+            def count(*_: Any) -> None:
+                calls[number] += 1
+
+            return count
+
+        hooks = [block.register_forward_pre_hook(counter(number)) for number, block in enumerate(blocks)]
+        try:
+            examples = self.examples()
+            self.scores(examples)  # what is tried out once, such as a kernel, is no part of a later call
+            found = []
+            for batch in (examples, examples[:1], examples[-1:]):
+                calls[:] = [0] * len(blocks)
+                self.scores(batch)
+                found.append(list(calls))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        for number, block in enumerate(blocks):
+            times = [one[number] for one in found]
+            told = f"block {number}, a {type(block).__name__}, was called {times} times with batches of several sizes"
+            expect(min(times) > 0 and len(set(times)) == 1, told)
+
     def test_collate_needs_no_model(self) -> None:
         """`collate` and `measure` work without a model, on a modality that was just unpickled.
 
