@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import Any, cast
 
 import lightning
-import torch
 from torch import Tensor, nn
 
 from dpoframe.config.sections import TrainerSection
@@ -30,6 +29,7 @@ from dpoframe.train.sharding.lockstep import Lockstep
 from dpoframe.train.sharding.outline import Outline
 from dpoframe.train.sharding.splitting import split
 from dpoframe.train.step import LOSS, Columns
+from dpoframe.train.validation import Validation
 
 
 class AlignmentModule(lightning.LightningModule):
@@ -53,8 +53,7 @@ class AlignmentModule(lightning.LightningModule):
         self._whole: list[nn.Module] = []  # no part of this module's state
         self.loss_state: dict[str, Tensor] = {}
         self.progress: dict[str, float] = {"epoch": 0.0, "tokens": 0}
-        self.validation_parts: list[Columns] = []
-        self.validation_row: dict[str, Any] = {}
+        self.validation, self.validation_row = Validation(scorer, hooks), dict[str, Any]()
 
     def setup(self, stage: str) -> None:
         """Takes on the run's precision before a checkpoint is loaded, which Lightning does after."""
@@ -141,36 +140,20 @@ class AlignmentModule(lightning.LightningModule):
         self.memory.backward(lambda: self.manual_backward(whole), batch, number, self.trainer.strategy)
         return arithmetic.to_columns(scores, pairs, losses, terms)
 
-    def keep_step(self, pairs: PairBatch, facts: dict[str, Tensor], fixed: FixedScores | None = None) -> None:
-        """Scores pairs that count for nothing, with a backward where gradients are on: other ranks have one more to score."""
+    def keep_step(self, pairs: PairBatch, facts: dict[str, Tensor], fixed: FixedScores | None) -> None:
+        """Scores pairs that count for nothing, with a backward: other ranks have one more to score."""
         scores = self.scorer.score(pairs, self.scorer.fixed(pairs) if fixed is None else fixed, facts)
-        if torch.is_grad_enabled():
-            self.manual_backward(0 * (scores.policy_chosen + scores.policy_rejected).sum())
+        self.manual_backward(0 * (scores.policy_chosen + scores.policy_rejected).sum())
 
     def validation_step(self, batch: StepBatch, batch_idx: int) -> None:
-        """Scores a batch of validation pairs. A loss that couples pairs is taken over `batch_size` at a time, as in training."""
-        batch = self.lockstep.filled(batch, self.trainer.strategy)
-        facts, coupled = self.scorer.facts(batch, self.loss_state), self.loss.couples_pairs
-        parts = []
-        for pairs in batch.own:
-            scores = self.scorer.score(pairs, self.scorer.fixed(pairs), facts)
-            terms = self.hooks.loss_terms(scores, "validation", self.global_step)
-            parts.append(arithmetic.to_columns(scores, pairs, scores.policy_chosen if coupled else self.loss(scores), terms))
-        for pairs in batch.micro[len(batch.own) :]:
-            self.keep_step(pairs, facts)
-        mine = arithmetic.join(parts) if parts else arithmetic.no_pairs(self.validation_parts, self.device)
-        columns = arithmetic.gather(mine, batch.pairs, self.trainer.strategy)
-        self.validation_parts.append(columns | ({LOSS: self.loss(arithmetic.to_scores(columns, facts))} if coupled else {}))
+        """Scores a batch of validation pairs."""
+        strategy = self.trainer.strategy
+        self.validation.take(self.lockstep.filled(batch, strategy), self.global_step, self.loss_state, strategy)
 
     def on_validation_epoch_end(self) -> None:
-        """Makes the validation row, over all pairs at once."""
-        columns = arithmetic.join(self.validation_parts)
-        scores = arithmetic.to_scores(columns, {f"state/{name}": value for name, value in self.loss_state.items()})
-        row = metric_row(self.loss, self.hooks, "validation", self.global_step, columns, scores, {})
-        set_aside(row)
-        self.validation_row = row | {"stage": "validation", **self.progress}
+        """Makes the validation row."""
+        self.validation_row = row = self.validation.conclude(self.global_step, self.loss_state, self.progress)
         self.log_dict({f"validation/{name}": row[name] for name in ("loss", "rewards/accuracies")}, sync_dist=True)
-        self.validation_parts = []
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leaves frozen parameters out; keeps what the loss remembers and the count of tokens."""
