@@ -264,7 +264,8 @@ class Run:
         plain = self.recipe.to_dict()
         convention = {"loss": plain["loss"], "reference": plain["reference"]}
         part = self.recipe.modality
-        export(part.value, module.whole_policy.eval(), self.folder.model, card, name=part.name, convention=convention)
+        policy = module.layout.policy(module.trainer.strategy).eval()
+        export(part.value, policy, self.folder.model, card, name=part.name, convention=convention)
         return self.folder.model
 
     def written(self) -> None:

@@ -98,9 +98,9 @@ def zero_strategy(section: TrainerSection) -> Any:
     if section.strategy not in ZERO_STAGES:
         told = f"trainer.strategy is {section.strategy!r}; of DeepSpeed's there are {', '.join(ZERO_STAGES)}."
         raise ConfigError(f"{told} Offloading is not handled.")
-    if section.precision != "32-true":
-        told = f"trainer.precision is {section.precision!r}, and with trainer.strategy {section.strategy} only 32-true is handled"
-        raise ConfigError(f"{told}: DeepSpeed keeps no float32 weights beside shorter ones. Take strategy fsdp, or 32-true.")
+    if section.precision not in ("32-true", "bf16-mixed"):
+        told = f"trainer.precision is {section.precision!r}; with trainer.strategy {section.strategy} it is 32-true or bf16-mixed."
+        raise ConfigError(f"{told} Take one of these, or trainer.strategy: fsdp.")
     if section.optimizer not in BY_ELEMENT:
         told = f"trainer.optimizer is {section.optimizer!r}; DeepSpeed flattens parameters, so that it takes"
         raise ConfigError(f"{told} {', '.join(BY_ELEMENT)}, which look at each element alone. Take one of these, or strategy fsdp.")
@@ -113,6 +113,10 @@ def zero_strategy(section: TrainerSection) -> Any:
 
 def _precision_of(section: TrainerSection) -> Any:
     """What Lightning takes for a precision. It refuses the name of float64 for a split model, but not the thing."""
+    if section.precision == "bf16-mixed" and section.strategy in ZERO_STAGES:
+        from dpoframe.train.sharding.zero import ZeroPrecision
+
+        return ZeroPrecision()
     exact = section.precision == "64-true" and section.strategy == "fsdp"
     return DoublePrecision() if exact else section.precision
 

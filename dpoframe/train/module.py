@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import lightning
-from torch import Tensor, nn
+from torch import Tensor
 
 from dpoframe.config.sections import TrainerSection
 from dpoframe.data.batching import PairBatch, StepBatch
@@ -25,9 +25,8 @@ from dpoframe.train.nonfinite import is_finite, stop_or_skip, withhold
 from dpoframe.train.rows import metric_row, set_aside
 from dpoframe.train.schedule import clip, make_optimizer, make_schedule, scaler_of
 from dpoframe.train.scoring import FixedScores, LookAhead, PairScorer
+from dpoframe.train.sharding.layout import Layout
 from dpoframe.train.sharding.lockstep import Lockstep
-from dpoframe.train.sharding.outline import Outline
-from dpoframe.train.sharding.splitting import split
 from dpoframe.train.step import LOSS, Columns
 from dpoframe.train.validation import Validation
 
@@ -48,9 +47,7 @@ class AlignmentModule(lightning.LightningModule):
         self.strict_loading = False  # checkpoints leave frozen parameters out; `require_trained` checks the others
         self.scorer, self.policy, self.reference, self.loss = scorer, scorer.policy, scorer.reference, scorer.loss
         self.settings, self.steps, self.hooks, self.memory = settings, steps, hooks, MemoryFit()
-        self.lockstep = Lockstep()
-        self.outline: Outline | None = None
-        self._whole: list[nn.Module] = []  # no part of this module's state
+        self.lockstep, self.layout = Lockstep(), Layout(scorer)
         self.loss_state: dict[str, Tensor] = {}
         self.progress: dict[str, float] = {"epoch": 0.0, "tokens": 0}
         self.validation, self.validation_row = Validation(scorer, hooks), dict[str, Any]()
@@ -61,28 +58,11 @@ class AlignmentModule(lightning.LightningModule):
 
     def configure_model(self) -> None:
         """Splits policy and reference over the ranks, where the strategy does that."""
-        strategy: Any = self.trainer.strategy
-        if not hasattr(strategy, "splits_model") or self.outline is not None:
-            return
-        self.outline = Outline(self.policy)
-        for model in [] if hasattr(strategy, "splits_itself") else self.scorer.models:
-            split(model, self.scorer.modality.blocks(model), strategy.mesh)
+        self.layout.split(self.trainer.strategy)
 
     def on_train_end(self) -> None:
         """Puts a split policy together on the first rank, which writes it."""
-        strategy: Any = self.trainer.strategy
-        if self.outline is None or not strategy.splits_model:
-            return
-        if (whole := self.outline.filled(self.policy, self.trainer.is_global_zero)) is not None:
-            self._whole = [whole]
-
-    @property
-    def whole_policy(self) -> nn.Module:
-        """The policy with all its values: of a split one, on the first rank, once training has ended."""
-        strategy: Any = self.trainer.strategy
-        if self.outline is not None and not strategy.splits_model:  # whole, but its parameters are views of one tensor
-            self._whole = [self.outline.filled(self.policy, keep=True) or self.policy]
-        return self._whole[0] if self._whole else self.policy
+        self.layout.gather(self.trainer)
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimizer and schedule."""

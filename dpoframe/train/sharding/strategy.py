@@ -59,12 +59,12 @@ class ShardedStrategy(ModelParallelStrategy):
         if self.global_rank:
             kept = {name: pieces_only(state[name]) for name in ("state_dict", "optimizer_states")}
             state = {**kept, "global_step": checkpoint["global_step"]}
-        told = ""
+        own: Exception | None = None
         try:
             self.checkpoint_io.save_checkpoint(state, part_of(path, self.global_rank, ranks))
-        except MachineError as error:
-            told = str(error)
-        self._fail_together(told)
+        except Exception as error:  # told to the other ranks first
+            own = error
+        self._fail_together(own)
 
     @override
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
@@ -91,10 +91,12 @@ class ShardedStrategy(ModelParallelStrategy):
             restored.append({**saved, "state": state})
         super(ModelParallelStrategy, self).load_optimizer_state_dict({"optimizer_states": restored})
 
-    def _fail_together(self, told: str) -> None:
-        """MachineError on every rank where one could not write: the others would wait for it in the next step."""
+    def _fail_together(self, own: Exception | None) -> None:
+        """Raises on every rank where one could not write: the others would wait for it in the next step."""
         everyone: list[Any] = [None] * self.world_size
-        torch.distributed.all_gather_object(everyone, told)
+        torch.distributed.all_gather_object(everyone, str(own or ""))
+        if own is not None:
+            raise own
         if faults := [message for message in everyone if message]:
             raise MachineError(faults[0])
 

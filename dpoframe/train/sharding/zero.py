@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.plugins.precision import DeepSpeedPrecision, MixedPrecision
 from lightning.pytorch.strategies import DeepSpeedStrategy, Strategy
 from lightning.pytorch.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
@@ -52,6 +53,8 @@ class ZeroStrategy(DeepSpeedStrategy):
 
     @override
     def setup_environment(self) -> None:
+        if isinstance(self.precision_plugin, MixedPrecision):
+            self.precision_plugin.device = self.root_device.type
         if not isinstance(self.accelerator, CPUAccelerator):
             super().setup_environment()
             return
@@ -63,6 +66,10 @@ class ZeroStrategy(DeepSpeedStrategy):
                 "in the environment."
             )
         super(DeepSpeedStrategy, self).setup_environment()
+
+    @override
+    def _format_config(self) -> None:
+        """Nothing is missing in it; and of bf16 DeepSpeed would make weights without float32 ones beside them."""
 
     @override
     def setup_distributed(self) -> None:
@@ -197,5 +204,26 @@ class Door:
         self.engine, self.number = engine, number
 
     def __call__(self, run: Any) -> Any:
-        """Scores."""
-        return self.engine(self.number, run)
+        """Scores. The engine ends an autocast that it was not told of, so that it begins inside."""
+        kind = self.engine.device.type
+        if not torch.is_autocast_enabled(kind):
+            return self.engine(self.number, run)
+        shorter = torch.get_autocast_dtype(kind)
+
+        def inside() -> Any:
+            with torch.autocast(kind, dtype=shorter, cache_enabled=False):
+                return run()
+
+        with torch.autocast(kind, enabled=False):
+            return self.engine(self.number, inside)
+
+
+class ZeroPrecision(MixedPrecision):
+    """bf16-mixed as under the other strategies: weights in float32, products in bfloat16."""
+
+    def __init__(self) -> None:
+        super().__init__("bf16-mixed", "cuda")
+
+    backward = DeepSpeedPrecision.backward  # type: ignore[assignment]
+    optimizer_step = DeepSpeedPrecision.optimizer_step
+    clip_gradients = DeepSpeedPrecision.clip_gradients
