@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import io
@@ -10,6 +11,7 @@ import os
 import re
 import socket
 import threading
+import time
 import urllib.parse
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +29,9 @@ from dpoframe.types import Media
 CONNECT_SECONDS = 3.0
 START_SECONDS = 12.0
 """Most that a start may take, so that a run of hours does not begin with a minute of silence."""
+
+EXIT_SECONDS = 3.0
+"""What W&B's own process may take to end, once this one does."""
 
 ROWS = 500
 """Rows of a table; W&B's own pages bear no more."""
@@ -66,6 +71,8 @@ class Wandb(Reporter):
 
     def start(self, run: RunInfo) -> ReporterSession:
         """Opens the run; a resumed run goes on under the same id."""
+        # W&B's reports on itself: they hold tracebacks, and a process waits for them at its exit.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         try:
             import wandb
         except ImportError as error:
@@ -75,21 +82,24 @@ class Wandb(Reporter):
         settings = wandb.Settings(
             init_timeout=min(self.timeout, START_SECONDS), console="off", silent=True, x_disable_stats=True, x_disable_meta=True
         )
-        opened = wandb.init(
-            project=self.project,
-            entity=self.entity,
-            name=run.name if run.job == "train" else f"{run.name} {run.job}",
-            group=self.group or run.name,
-            job_type=run.job,
-            tags=list(self.tags),
-            config=masked({**run.recipe, "environment": dict(run.environment), "model_artifact": model}),
-            dir=os.environ.get("WANDB_DIR") or str(run.folder),
-            id=id_of(run, run.job),
-            resume="allow",
-            reinit="create_new",
-            mode=mode,
-            settings=settings,
-        )
+        try:
+            opened = wandb.init(
+                project=self.project,
+                entity=self.entity,
+                name=run.name if run.job == "train" else f"{run.name} {run.job}",
+                group=self.group or run.name,
+                job_type=run.job,
+                tags=list(self.tags),
+                config=masked({**run.recipe, "environment": dict(run.environment), "model_artifact": model}),
+                dir=os.environ.get("WANDB_DIR") or str(run.folder),
+                id=id_of(run, run.job),
+                resume="allow",
+                reinit="create_new",
+                mode=mode,
+                settings=settings,
+            )
+        finally:
+            bound_exit()
         return WandbSession(opened, self.log_model, self.timeout, model)
 
 
@@ -102,12 +112,14 @@ class WandbSession(ReporterSession):
         log_model: Whether the model goes along.
         timeout: Seconds that anything which waits for the server may take.
         model: Name and alias of the artifact of the run's model.
+        ends: By when all that waits must be done, by the monotonic clock; set by the first that does.
     """
 
     run: Any
     log_model: bool
     timeout: float
     model: str = ""
+    ends: float = 0.0
 
     def __post_init__(self) -> None:
         self.run.define_metric("step")
@@ -154,7 +166,9 @@ class WandbSession(ReporterSession):
         else:
             made = wandb.Artifact(plain(name) or kind, type=kind)
             made.add_dir(str(path)) if path.is_dir() else made.add_file(str(path))
-        self.run.log_artifact(made, aliases=["latest", self.model.rpartition(":")[2]] if kind == "model" else None)
+        aliases = ["latest", self.model.rpartition(":")[2]] if kind == "model" else None
+        if not within(self._left(), lambda: self.run.log_artifact(made, aliases=aliases)):
+            raise TimeoutError(f"the {kind} was not taken in {self.timeout:g} s; it stays where it is")
 
     def _link(self) -> None:
         """Says that this run used the model. Offline, or where the server does not know it, the metadata alone says so."""
@@ -166,12 +180,17 @@ class WandbSession(ReporterSession):
             with contextlib.suppress(Exception):
                 self.run.use_artifact(self.model, type="model")
 
-        within(self.timeout, use)
+        within(self._left(), use)
+
+    def _left(self) -> float:
+        """Seconds that are left of those that the end may take, without what the process needs to end."""
+        self.ends = self.ends or time.monotonic() + max(self.timeout - EXIT_SECONDS, self.timeout / 2)
+        return max(0.0, self.ends - time.monotonic())
 
     def finish(self, status: str) -> None:
         """Closes the run. What cannot be uploaded in time stays on disk for `wandb sync`."""
         self.run.summary["status"] = status
-        if not within(self.timeout, lambda: self.run.finish(exit_code=int(status != "finished"))):
+        if not within(self._left(), lambda: self.run.finish(exit_code=int(status != "finished"))):
             warnings.warn(
                 f"W&B has not finished uploading after {self.timeout:.0f} s; the files stay in {self.run.dir}. "
                 "Upload them with `wandb sync`.",
@@ -228,11 +247,65 @@ def named(media: Media) -> str:
 
 
 def within(seconds: float, act: Callable[[], Any]) -> bool:
-    """Whether `act` came to its end in time; if not it goes on in a thread that the process does not wait for."""
-    acting = threading.Thread(target=act, daemon=True)
+    """Whether `act` came to its end in time; if not it goes on in a thread that the process does not wait for.
+
+    Raises:
+        Whatever `act` raises in time.
+    """
+    raised: list[BaseException] = []
+
+    def tried() -> None:
+        try:
+            act()
+        except BaseException as error:  # for the thread that waits
+            raised.append(error)
+
+    acting = threading.Thread(target=tried, daemon=True)
     acting.start()
     acting.join(seconds)
+    if raised:
+        raise raised[0]
     return not acting.is_alive()
+
+
+_bounded: set[int] = set()
+
+
+def bound_exit() -> None:
+    """Has W&B's own process end soon after this one, which waits for it at its exit.
+
+    Where the server does not answer it would try again for days. What it has not uploaded lies on disk, for `wandb sync`.
+    """
+    connection, process = service()
+    if process is None or process.pid in _bounded:
+        return
+    _bounded.add(process.pid)
+    leaving = threading.Event()
+
+    def watch() -> None:
+        leaving.wait()
+        time.sleep(EXIT_SECONDS)
+        process.kill()
+
+    def leave() -> None:
+        if process.poll() is None:
+            leaving.set()
+        else:  # W&B's own hook would only raise
+            connection._cleanup()
+
+    # A thread from now on: at its exit Python begins none. Registered after W&B's own hook, this one is called before it.
+    threading.Thread(target=watch, daemon=True).start()
+    atexit.register(leave)
+
+
+def service() -> tuple[Any, Any]:
+    """W&B's connection to its own process, and that process; None for both where there is none, or W&B keeps it elsewhere."""
+    import wandb
+
+    with contextlib.suppress(Exception):
+        connection: Any = wandb.setup()._connection
+        return connection, connection._proc._process
+    return None, None
 
 
 def evaluation_files(page: Path) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 import time
@@ -205,6 +206,38 @@ def test_wandb_links_the_evaluation_to_its_model(use: Any, info: RunInfo, wandb_
     assert run.logged == [("trial-report", "evaluation", None)]
     session.artifact("model", "trial", info.folder / "report.html")
     assert run.logged[1] == ("trial", "model", ["latest", version_of(info)])
+
+
+ENDING = """
+import os, signal, sys
+from pathlib import Path
+from dpoframe import RunInfo
+from dpoframe.builtin import wandb
+wandb.EXIT_SECONDS = 0.5
+session = wandb.Wandb(mode="offline", timeout=1.0).start(RunInfo(Path(sys.argv[1]), "run", {}, {}))
+session.log({"step": 0, "loss": 1.0})
+_, process = wandb.service()
+print(process.pid, flush=True)
+os.kill(process.pid, getattr(signal, sys.argv[2]))
+if sys.argv[2] == "SIGKILL":
+    process.wait()
+else:
+    session.finish("finished")
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+@pytest.mark.parametrize("number", ["SIGSTOP", "SIGKILL"])
+def test_wandbs_process_does_not_keep_ours(number: str, info: RunInfo, wandb_folders: None) -> None:
+    """Where W&B's own process does nothing more, or has died, ours ends at once all the same; none is left, and none raises."""
+    pytest.importorskip("wandb")
+    line = [sys.executable, "-c", ENDING, str(info.folder), number]
+    own = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}  # not that of the tests before
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False, env=own)
+    assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(ended.stdout.split()[-1]), 0)
 
 
 def test_wandb_is_offline_without_a_key_or_a_network(wandb_folders: None, monkeypatch: pytest.MonkeyPatch) -> None:
