@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import sys
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from dpoframe.config.recipe import Recipe
 from dpoframe.config.secrets import scrubbed
-from dpoframe.errors import MachineError, TrainingError
+from dpoframe.errors import DpoframeError, MachineError, TrainingError
+from dpoframe.launching.board import Board
 from dpoframe.launching.cluster import Workers, connected, require_ray, require_retries
 from dpoframe.launching.job import Job, WorkerError
 from dpoframe.launching.watching import Shown, shown
@@ -36,7 +42,7 @@ def reference_on_ray(
     Args:
         recipe: Its reference kind does not matter: it is taken as `cached`.
         workers: The processes, each with the whole model; two unless given.
-        retries: How often each worker is started again; -1 for always.
+        retries: How often lost workers are started again, all of them together; -1 for always.
         address: As in `ray.init`; None for `RAY_ADDRESS`, and without that for a cluster on this machine alone.
         progress: Called as `progress(stage, done, total)` in place of the progress bar.
 
@@ -73,32 +79,53 @@ def all_portions(recipe: Recipe) -> list[Portion]:
 
 
 class Scorer:
-    """An actor: builds the model once, and scores block after block. A block is every `blocks`-th portion."""
+    """An actor: builds the model once, and scores block after block. A block is every `blocks`-th portion.
 
-    def __init__(self, job: Job, blocks: int) -> None:
-        from dpoframe.train.lightning_trainer import make_trainer, quiet
+    Args:
+        job: What is scored.
+        blocks: How many blocks there are.
+        board: Told of every start, and of errors.
+        starts: How many actors may begin, those included that take a lost one's place; -1 for any number, as Ray has it.
+    """
 
-        try:
-            recipe, host = as_cached(job.load()), installed()
-            modality, loss, data = reference_data(recipe, host)
-            self.modality, self.blocks = modality, blocks
-            self.todo = portions(missing_work(data.datasets(), ScoreStore(Path())), modality)
-            reference = cached_reference(recipe, modality, loss, host)
-            with quiet():
-                trainer = make_trainer(recipe.trainer, 1, False, [])
-        except Exception as error:
-            raise WorkerError.of(error) from None
-        self.store, self.precision = reference.store, trainer.precision_plugin
-        self.model = self.precision.convert_module(reference.model).to(trainer.strategy.root_device)
+    def __init__(self, job: Job, blocks: int, board: Any, starts: int) -> None:
+        self.job, self.blocks, self.board, self.starts = job, blocks, board, starts
+        self.built = False
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Scores the blocks whose numbers are in `batch["id"]`; tells of each its pairs, how many were new, and the store."""
-        try:
+        with self.told():
+            if not self.built:
+                self.require_try()
+                self.build()
             found = [self.score(int(number)) for number in batch["id"]]
-        except Exception as error:
-            raise WorkerError.of(error) from None
         folder = str(self.store.folder)
         return {"pairs": [pairs for pairs, _ in found], "computed": [new for _, new in found], "folder": [folder] * len(found)}
+
+    def require_try(self) -> None:
+        """Raises `MachineError` where too many were lost. Each that is lost is one more that begins."""
+        import ray
+
+        begun, _ = ray.get(self.board.begin.remote())
+        if 0 <= self.starts < begun:
+            raise MachineError(
+                "Workers were lost more often than --retries says, most likely because memory ran out. What was scored stays: the "
+                "same command goes on."
+            )
+
+    def build(self) -> None:
+        """Makes the model, and finds what there is to score."""
+        from dpoframe.train.lightning_trainer import make_trainer, quiet
+
+        recipe, host = as_cached(self.job.load()), installed()
+        self.modality, loss, data = reference_data(recipe, host)
+        self.todo = portions(missing_work(data.datasets(), ScoreStore(Path())), self.modality)
+        reference = cached_reference(recipe, self.modality, loss, host)
+        with quiet():
+            trainer = make_trainer(recipe.trainer, 1, False, [])
+        self.store, self.precision = reference.store, trainer.precision_plugin
+        self.model = self.precision.convert_module(reference.model).to(trainer.strategy.root_device)
+        self.built = True
 
     def score(self, block: int) -> tuple[int, int]:
         """Pairs of a block, and how many of them were not in the store, where others may have put them meanwhile."""
@@ -108,51 +135,45 @@ class Scorer:
         score_portions(self.modality, self.model, new, self.store, precision=precision, convert=convert)
         return sum(portion.pairs for portion in mine), sum(portion.pairs for portion in new)
 
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """Context in which an error is put on the board; of one that nobody foresaw the traceback is shown."""
+        import ray
 
-def _scored(job: Job, blocks: int, workers: int, each: dict[str, float], retries: int) -> Any:
+        try:
+            yield
+        except Exception as error:
+            told = WorkerError.of(error)
+            ray.get(self.board.fail.remote(told))
+            if not isinstance(error, DpoframeError):
+                sys.stderr.write(scrubbed("".join(traceback.format_exception(error))))
+            raise RuntimeError(told.message) from None
+
+
+def _scored(job: Job, blocks: int, workers: int, each: dict[str, float], retries: int) -> Iterator[Any]:
     """A row of each block, as they come."""
-    import logging
-
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what goes wrong is told below
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    board = ray.remote(num_cpus=0)(Board).remote()
     # Made here and not by a task of Ray, which would need a processor that the workers hold.
     numbers = ray.data.from_items([{"id": number} for number in range(blocks)], override_num_blocks=blocks)
     rows = numbers.map_batches(
         Scorer,
-        fn_constructor_args=(job, blocks),
+        fn_constructor_args=(job, blocks, board, retries if retries < 0 else workers + retries),
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=each["CPU"],
         num_gpus=each.get("GPU", 0),
-        max_restarts=retries,
-        max_task_retries=retries,
     )
     try:
         yield from rows.iter_rows()
     except Exception as error:
-        raise _cause(error, retries) from error
-
-
-def _cause(error: BaseException, retries: int) -> Exception:
-    """What a worker said, or that it said nothing."""
-    from ray.exceptions import RayActorError
-
-    step: BaseException | None = error
-    while step is not None:
-        said = getattr(step, "cause", step)
-        if isinstance(said, WorkerError):
-            return said
-        if isinstance(said, RayActorError):
-            return MachineError(
-                f"A worker was lost more often than --retries, which is {retries}, most likely because memory ran out. What was "
-                "scored stays: the same command goes on."
-            )
-        step = step.__cause__ or step.__context__
-    lines = scrubbed(str(error)).strip().splitlines() or [type(error).__name__]
-    return TrainingError(f"Ray could not score the pairs: {lines[0]}")
+        if (told := ray.get(board.read.remote()).error) is not None:
+            raise told from None
+        lines = scrubbed(str(error)).strip().splitlines() or [type(error).__name__]
+        raise TrainingError(f"Ray could not score the pairs: {lines[0]}") from error
 
 
 def _count(folder: Path, todo: list[Portion]) -> int:

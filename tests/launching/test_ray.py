@@ -219,3 +219,11 @@ def test_reference_scores(place: Place) -> None:
     assert torch.equal(scores[0].length, scores[1].length)
     again, _ = place.ran("ray", "reference", "chat.yaml", *options)
     assert again == {**two, "computed": 0}
+
+
+def test_reference_workers_lost_too_often(place: Place) -> None:
+    """Ray Data alone would start a lost worker again for ever: here the command fails, and says that it can be given again."""
+    (place.orders / "any").touch()
+    document, _ = place.ran("ray", "reference", "chat.yaml", "--set", "data.count=44", "--retries", "0", code=3)
+    assert "lost more often than --retries" in document["error"]["message"]
+    assert not (place.orders / "any").exists()
