@@ -159,12 +159,15 @@ class ZeroStrategy(DeepSpeedStrategy):
 
     @override
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
-        told = ""
+        own: Exception | None = None
         try:
             Strategy.save_checkpoint(self, checkpoint, filepath, storage_options)
-        except MachineError as error:
-            told = str(error)
-        if told := self.broadcast(told):  # the other ranks would wait for the first in the next step
+        except Exception as error:  # told to the other ranks first, which would wait in the next step
+            own = error
+        told = self.broadcast(str(own or ""))
+        if own is not None:
+            raise own
+        if told:
             raise MachineError(told)
 
     @override

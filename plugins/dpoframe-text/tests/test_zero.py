@@ -20,7 +20,9 @@ from dpoframe.testing import in_ranks
 from dpoframe.train.fit import fit
 
 pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::deepspeed")]
+# DeepSpeed's own use of torch, and of what it compiles with.
+OWN = [pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("DeprecationWarning", "FutureWarning")]
+pytestmark = [pytest.mark.slow, *OWN]
 
 LORA = {"lora": {"r": 4}}
 CASES: dict[str, tuple[dict[str, Any], str]] = {
