@@ -12,17 +12,18 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 
 SIGHUP: int | None = getattr(signal, "SIGHUP", None)  # not on Windows
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *([] if SIGHUP is None else [SIGHUP]))
 
 
-ONE_REQUEST = 1.0
+ONE_REQUEST = 10.0
 """Seconds in which different signals are one request."""
 
 
@@ -52,28 +53,35 @@ class InterruptedRunError(Exception):
 def passed_on(trainer: lightning.Trainer) -> Iterator[list[int]]:
     """Context in which a signal goes to the ranks that this process forks or spawns, which save and end; it waits for them.
 
-    Under every other strategy this process is a rank itself, and nothing is changed. Gives a list that holds the first signal
-    once it came. It is passed on as SIGHUP, of which a rank takes no second one for an order to end at once: a terminal or a
-    scheduler may have sent the signal to the ranks as well.
+    Gives a list that holds the first signal once it came. It is passed on as SIGHUP, of which a rank takes no second one for an
+    order to end at once: a terminal or a scheduler may have sent the signal to the ranks as well. Under every other strategy
+    this process is a rank itself, and only has its handlers back in the end.
     """
     received: list[int] = []
-    launcher = getattr(trainer.strategy, "launcher", None)
-    if not hasattr(launcher, "procs") or threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
         yield received
         return
     before = {number: signal.getsignal(number) for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN}
+    launcher, own = cast(Any, trainer.strategy.launcher), os.getpid()
+    interruption = next(one for one in trainer.callbacks if isinstance(one, Interruption))  # type: ignore[attr-defined]
+    since = 0.0
 
     def pass_on(number: int, frame: FrameType | None) -> None:
+        nonlocal since
         ranks = [rank.pid for rank in multiprocessing.active_children() if rank.pid is not None]
-        if not ranks:  # also in a rank itself, before it trains
+        if os.getpid() != own and interruption.received:  # a rank that is ending, after Lightning has put this handler back
+            interruption.note(number, frame)
+        elif os.getpid() != own or not (ranks or launcher.procs):  # a rank that does not train yet, or there is none
             signal.signal(number, before[number])
             signal.raise_signal(number)
-        received.append(number)
-        for rank in ranks:
-            with contextlib.suppress(OSError):
-                os.kill(rank, SIGHUP if SIGHUP in before else number)
+        else:  # ranks that have ended by now had it from whoever sent it
+            again, since = bool(received) and time.monotonic() - since > ONE_REQUEST, time.monotonic()
+            received.append(number)
+            for rank in ranks:
+                with contextlib.suppress(OSError):
+                    os.kill(rank, SIGHUP if SIGHUP in before and not again else number)
 
-    for number in before:
+    for number in before if isinstance(launcher, _MultiProcessingLauncher) else ():
         signal.signal(number, pass_on)
     try:
         yield received
@@ -86,27 +94,32 @@ class Interruption(Callback):
     """Turns a signal into a flag that all ranks read at the end of each step; `requested` is then the signal's number.
 
     A second signal ends the process as if there were no handler, but for SIGHUP: a terminal that closes sends it twice, from
-    the shell and from the system. Where SIGHUP is ignored, as under nohup, it stays so. Another signal within a second is the
-    same request, sent to the process group and passed on by whoever started the ranks.
+    the shell and from the system. Where SIGHUP is ignored, as under nohup, it stays so. Another signal within `ONE_REQUEST` is
+    the same request, sent to the process group and passed on by whoever started the ranks: it may come when the step is long
+    saved, so an interrupted run keeps the signals until its process, or `passed_on`, ends. What is given back are the handlers
+    from before the run, never Lightning's, which wait for the other ranks.
     """
 
     def __init__(self) -> None:
         self.received, self.since = 0, 0.0
         self.requested = 0
-        self._before: dict[int, Any] = {}
+        main = threading.current_thread() is threading.main_thread()
+        self._before = {number: signal.getsignal(number) for number in SIGNALS} if main else {}
+        self._taken: list[int] = []
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Takes the signals over, after Lightning has set its own handlers, which broadcast inside the handler and hang."""
         if threading.current_thread() is threading.main_thread():
-            taken = [number for number in SIGNALS if number != SIGHUP or signal.getsignal(number) is not signal.SIG_IGN]
-            self._before = {number: signal.signal(number, self._note) for number in taken}
+            self._taken = [number for number in self._before if number != SIGHUP or self._before[number] is not signal.SIG_IGN]
+            for number in self._taken:
+                signal.signal(number, self.note)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """Handles a signal."""
         if self.received:
-            if number == SIGHUP or (number != self.received and time.monotonic() - self.since < ONE_REQUEST):
-                return
-            self._give_back()
-            signal.raise_signal(number)
+            if number != SIGHUP and (number == self.received or time.monotonic() - self.since > ONE_REQUEST):
+                self._give_back()
+                signal.raise_signal(number)
             return
         self.received, self.since = number, time.monotonic()
         # RuntimeError: the signal came in the middle of another write to a slow terminal or pipe.
@@ -126,11 +139,13 @@ class Interruption(Callback):
         self._give_back()
 
     def on_exception(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException) -> None:
-        """Gives the signals back."""
-        self._give_back()
+        """Gives the signals back, unless one of them ends the run."""
+        _asked.clear()
+        if not isinstance(exception, InterruptedRunError):
+            self._give_back()
 
     def _give_back(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+        for number in self._taken:
+            signal.signal(number, self._before[number])
+        self._taken = []
         _asked.clear()

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import os
 import signal
 import sys
 import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
+from dpoframe import hookimpl
+from dpoframe.config import Recipe
+from dpoframe.plugins import PluginHost
+from dpoframe.train.fit import fit
 from dpoframe.train.interruption import Interruption
 
 
@@ -40,3 +50,36 @@ def test_a_signal_in_the_middle_of_a_write_is_noted(monkeypatch: pytest.MonkeyPa
         os.close(reader)
     assert asked.received == signal.SIGTERM
     assert sum(read) >= 1 << 20
+
+
+class Ending:
+    """In its third step the first rank sends SIGTERM to itself and to whoever forked it, as a scheduler does to all of a run."""
+
+    @hookimpl
+    def dpoframe_pair_metrics(self, stage: str, step: int) -> None:
+        """Sends it."""
+        if stage == "train" and step == 2 and multiprocessing.parent_process() is not None and rank_zero_only.rank == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getppid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("late", [0.0, 0.2, 2.0])
+def test_a_signal_that_is_passed_on_late(
+    late: float, make_recipe: Callable[..., Recipe], host: PluginHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it takes until a rank has it again, saving, ending or gone by then, the run ends after its step."""
+    children = multiprocessing.active_children
+
+    def slow() -> list[Any]:
+        time.sleep(late)
+        return children()
+
+    host.register(Ending(), "ending")
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    monkeypatch.setattr("dpoframe.train.interruption.multiprocessing", SimpleNamespace(active_children=slow))
+    recipe = make_recipe(
+        "trainer.devices=2", "trainer.strategy=ddp_fork", "trainer.max_steps=40", plugins=["toy", "parts", "ending"]
+    )
+    ended = fit(recipe, tmp_path / "run", host=host)
+    assert (ended.status, ended.exit_code, ended.steps) == ("interrupted", 128 + signal.SIGTERM, 3)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == handlers
