@@ -41,11 +41,18 @@ def disk(monkeypatch: pytest.MonkeyPatch, *free: int) -> None:
 def test_a_disk_without_room_is_told_before_anything_is_written(folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """The newest checkpoint stays; of the new one there is no byte, and the message has both sizes."""
     disk(monkeypatch, SPARE, SPARE)
-    with pytest.raises(MachineError, match=r"needs about 12 MiB, and its disk has 4 MiB left.*Make room and resume"):
+    with pytest.raises(MachineError, match=r"needs about 12 MiB, and its disk has 4 MiB left.*before is intact\. Make room and resume"):
         DurableCheckpointIO().save_checkpoint(state(3, 2 << 20), folder.at(3))
     assert folder.steps() == [2]
     assert folder.latest() == folder.at(2)
     assert sorted(file.name for file in folder.path.iterdir()) == ["step-00000002.ckpt", "step-00000002.json"]
+
+
+def test_no_checkpoint_is_promised_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first checkpoint of a run does not fit: nothing is said of one before it."""
+    disk(monkeypatch, 0, 0)
+    with pytest.raises(MachineError, match=r"Nothing was written\. Make room and resume"):
+        DurableCheckpointIO().save_checkpoint(state(1), CheckpointFolder(tmp_path).at(1))
 
 
 def test_older_checkpoints_give_way(folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,12 +25,14 @@ def require_room(target: Path, checkpoint: Mapping[str, Any]) -> None:
     wanted = tensor_bytes(checkpoint) + SPARE
     if shutil.disk_usage(target.parent).free >= wanted:
         return
-    CheckpointFolder(target.parent).prune(1)
+    before = CheckpointFolder(target.parent)
+    before.prune(1)
     free = shutil.disk_usage(target.parent).free
     if free < wanted:
+        intact = "; the checkpoint before is intact" if before.steps() else ""
         raise MachineError(
             f"{target} needs about {wanted / 2**20:,.0f} MiB, and its disk has {free / 2**20:,.0f} MiB left. Nothing was "
-            "written; the checkpoint before is intact. Make room and resume, or give another place with --out."
+            f"written{intact}. Make room and resume, or give another place with --out."
         )
 
 
