@@ -12,11 +12,13 @@ from dpoframe.errors import ConfigError, Fault, suggestion
 
 # Keys that may differ when a run is resumed: they say where and how it is watched, not what it computes.
 FREE = {
-    "name", "description", "evaluate", "reporters", "trainer.log_every", "trainer.save_every", "trainer.validate_every",
+    "name", "description", "reporters", "trainer.log_every", "trainer.save_every", "trainer.validate_every",
     "trainer.keep_checkpoints", "trainer.keep_best_checkpoints", "trainer.save_in_background", "trainer.num_workers",
     "trainer.threads", "trainer.devices", "trainer.accelerator", "trainer.strategy", "trainer.num_nodes",
-    "trainer.tokens_per_batch", "trainer.accumulate_grad_batches", "trainer.lightning", "trainer.on_nonfinite",
+    "trainer.tokens_per_batch", "trainer.accumulate_grad_batches", "trainer.on_nonfinite",
 }  # fmt: skip
+WATCHING, DECIDING = "evaluate", "evaluate.keep_best"
+"""Evaluations only watch, unless by them a run keeps its best weights: they then decide on these and on its end."""
 # What a checkpoint's state belongs to: another of these could not take it over.
 FIXED = ("trainer.optimizer", "reference.kind", "modality.name")
 ITEMS = ("data", "modality", "weights")
@@ -32,9 +34,10 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
-def is_free(key: str) -> bool:
-    """Whether a key, or the section it lies in, may differ on resume."""
-    return is_allowed(key, FREE)
+def free_keys(*recipes: Mapping[str, Any]) -> set[str]:
+    """What may differ between recipes, given flat: keys, or sections of them."""
+    decides = any(is_allowed(key, [DECIDING]) and value is not None for one in recipes for key, value in one.items())
+    return FREE if decides else FREE | {WATCHING}
 
 
 def is_allowed(key: str, allowed: Iterable[str]) -> bool:
@@ -48,7 +51,9 @@ def differences(before: Mapping[str, Any], recipe: Recipe) -> list[Fault]:
     Of a part that is another one only its name is told, since its keys are others as well.
     """
     then, now = flat(before), flat(json.loads(json.dumps(recipe.to_dict())))
-    changed = [key for key in sorted({*then, *now}) if then.get(key) != now.get(key) and not is_free(key)]
+    free = free_keys(then, now)
+    changed = [key for key in sorted({*then, *now}) if then.get(key) != now.get(key) and not is_allowed(key, free)]
+    changed = [key for key in changed if not any(inner.startswith(f"{key}.") for inner in changed)]  # a section that was empty
     other = tuple(key.removesuffix("name") for key in changed if key.endswith(".name"))
     told = [key for key in changed if key.endswith(".name") or not key.startswith(other)]
     return [Fault(key, f"the run has {then.get(key)!r}, the recipe now says {now.get(key)!r}.") for key in told]

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from dpoframe import ConfigError, DataError
+from dpoframe.train.changes import differences
 from dpoframe.train.fit import fit
 
 
@@ -127,3 +128,47 @@ def test_a_section_does_not_allow_what_is_fixed(whole: Any, go_on: Any) -> None:
     """Leave for the whole trainer section is no leave for another optimizer."""
     with pytest.raises(ConfigError, match=r"trainer\.optimizer"):
         go_on("run", "trainer.optimizer=sgd", allow=("trainer",))
+
+
+KEPT = {"suites": [], "every": 3, "keep_best": {"metric": "small/good", "direction": "higher"}, "patience": 2}
+
+
+def changed(make_recipe: Any, before: dict[str, Any], after: dict[str, Any], *overrides: str) -> list[str]:
+    """The keys that are named where a run of one recipe goes on with another."""
+    then = json.loads(json.dumps(make_recipe(**before).to_dict()))
+    return [fault.where for fault in differences(then, make_recipe(*overrides, **after))]
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> str:
+    """The file of a suite without evaluators."""
+    (tmp_path / "suite.yaml").write_text("name: other\nversion: 1\nevaluators: []\n")
+    return str(tmp_path / "suite.yaml")
+
+
+def test_evaluations_that_decide_may_not_change_unasked(make_recipe: Any, suite: str) -> None:
+    """With the best weights kept, each key of the evaluations decides on the weights or the end; each is named."""
+    keep = "evaluate.keep_best"
+    for key, value in (("every", 2), ("patience", 1), ("limit", 5), ("suites", [suite])):
+        assert changed(make_recipe, {"evaluate": KEPT}, {"evaluate": KEPT | {key: value}}) == [f"evaluate.{key}"]
+    lower = {"metric": "small/good", "direction": "lower"}
+    assert changed(make_recipe, {"evaluate": KEPT}, {"evaluate": KEPT | {"keep_best": lower}}) == [f"{keep}.direction"]
+    began = changed(make_recipe, {}, {"evaluate": KEPT})
+    assert began == changed(make_recipe, {"evaluate": KEPT}, {})
+    assert {"evaluate.every", "evaluate.patience", f"{keep}.metric"} <= set(began)
+
+
+def test_evaluations_that_watch_are_free(make_recipe: Any, suite: str) -> None:
+    """Suites at the end, and evaluations on the way by which nothing is kept, may come, go and differ."""
+    watched = {"suites": [], "every": 3, "limit": 4}
+    for before, after in (({}, {"evaluate": watched}), ({"evaluate": watched}, {"evaluate": [suite]})):
+        assert changed(make_recipe, before, after) == []
+
+
+def test_arguments_of_lightning_may_not_change_unasked(make_recipe: Any, whole: Any, go_on: Any) -> None:
+    """They may be anything, so none is free; the one that is new is named, and the empty section is not."""
+    assert changed(make_recipe, {}, {}, "trainer.lightning={sync_batchnorm: true}") == ["trainer.lightning.sync_batchnorm"]
+    with pytest.raises(ConfigError, match=r"trainer\.lightning\.deterministic: the run has None, the recipe now says True"):
+        go_on("run", "trainer.lightning={deterministic: true}")
+    again = go_on("run", "trainer.lightning={benchmark: false}", allow=("trainer.lightning",))
+    assert again.status == "finished"
