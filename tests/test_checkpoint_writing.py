@@ -41,7 +41,7 @@ def disk(monkeypatch: pytest.MonkeyPatch, *free: int) -> None:
 def test_a_disk_without_room_is_told_before_anything_is_written(folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """The newest checkpoint stays; of the new one there is no byte, and the message has both sizes."""
     disk(monkeypatch, SPARE, SPARE)
-    with pytest.raises(MachineError, match=r"needs about 12 MiB, and its disk has 4 MiB left.*before is intact\. Make room and resume"):
+    with pytest.raises(MachineError, match=r"needs about 12 MiB, and its disk has 4 MiB left.*is intact\. Make room and resume"):
         DurableCheckpointIO().save_checkpoint(state(3, 2 << 20), folder.at(3))
     assert folder.steps() == [2]
     assert folder.latest() == folder.at(2)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +47,7 @@ class StrictDumper(yaml.SafeDumper):
 
 
 def _quoted_where_odd(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    """Strings with line breaks of any alphabet, or characters no screen shows, are written with escapes."""
+    """Strings with line breaks of any alphabet, or characters no screen shows, are quoted; `write` escapes these in them."""
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
 
 
@@ -181,7 +182,14 @@ def construct(node: yaml.Node) -> Any:
 
 def write(data: Mapping[str, Any]) -> str:
     """`data` as YAML that `read_text` reads back to the same."""
-    return yaml.dump(dict(data), Dumper=StrictDumper, sort_keys=False, allow_unicode=True, width=120)
+    text = yaml.dump(dict(data), Dumper=StrictDumper, sort_keys=False, allow_unicode=True, width=120)
+    # What is odd stands between double quotes, where PyYAML leaves marks that turn the direction of text, and others, as they are.
+    return "".join(one if one.isprintable() or one == "\n" or unicodedata.category(one) == "Zs" else _escape(one) for one in text)
+
+
+def _escape(character: str) -> str:
+    number = ord(character)
+    return f"\\x{number:02X}" if number < 0x100 else f"\\u{number:04X}" if number < 0x10000 else f"\\U{number:08X}"
 
 
 def _survey(node: yaml.Node, path: KeyPath, document: Document, above: list[yaml.Node]) -> Iterator[Fault]:

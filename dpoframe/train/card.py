@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -67,11 +68,16 @@ They say that the model tells such pairs apart, not that its answers are better.
 ```yaml
 {{ recipe }}```
 """
+# C0 and C1 controls but for newline and tab, marks that turn the direction of text, line separators that some programs take for
+# the end of a line, half characters that no file can hold, and tags, which are shown nowhere.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
+)
 SHOWN = ("loss", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected")
 
 
 def model_card(recipe: Recipe, pairs: int, steps: int, version: str, rows: Sequence[Mapping[str, Any]], note: str = "") -> str:
-    """The card as Markdown.
+    """The card as Markdown, with control characters written out.
 
     Args:
         recipe: The resolved recipe.
@@ -88,7 +94,7 @@ def model_card(recipe: Recipe, pairs: int, steps: int, version: str, rows: Seque
     said = recipe.modality.value.card()
     # Markdown, not HTML. A line that holds nothing but a tag leaves none.
     template = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True).from_string(TEMPLATE)
-    return template.render(
+    text = template.render(
         library=recipe.modality.value.library,
         name=recipe.name,
         description=recipe.description,
@@ -108,3 +114,4 @@ def model_card(recipe: Recipe, pairs: int, steps: int, version: str, rows: Seque
         **{name: said.get(name, "") for name in ("pipeline_tag", "base_model", "usage")},
         recipe=recipe.to_yaml(),
     )
+    return _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode(), text)

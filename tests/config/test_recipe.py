@@ -144,6 +144,16 @@ def test_round_trip(golden: Recipe, host: PluginHost, tmp_path: Path) -> None:
     assert pickle.loads(pickle.dumps(golden)) == golden
 
 
+@pytest.mark.parametrize("odd", [*map(chr, (0, 0x1B, 0x7F, 0x9B, 0x61C, 0x200F, 0x202E, 0x2066, 0x2028, 0xFEFF, 0xE0041))])
+def test_what_no_screen_shows_is_escaped(odd: str) -> None:
+    """Marks that turn the direction of text among it; what is read back has it, by any YAML. Other alphabets stay as they are."""
+    data = {"text": f"one {odd}\u4e16\u754c\u3000two", f"key{odd}": [f"{odd}\n" * 40]}
+    text = write(data)
+    assert odd not in text
+    assert "\u4e16\u754c\u3000two" in text
+    assert read_text(text, "text", Path()).data == yaml.safe_load(text) == data
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [

@@ -40,3 +40,13 @@ def test_the_card_says_what_the_modality_knows(make_recipe: Any, monkeypatch: An
         "tags": ["dpo", "preference-alignment", "dpoframe"],
     }
     assert "\n## Use\n\nLoad it.\n" in card
+
+
+def test_the_card_shows_its_text_in_the_order_in_which_it_stands(make_recipe: Any) -> None:
+    """Marks that turn the direction of text, and what steers a terminal, are written out, in the recipe below as well."""
+    plain = "Nothing \u4e16\u754c, \u0645\u06cc\u200c\u0631\u0648\u062f and \U0001f469\u200d\U0001f469."
+    recipe = make_recipe(description=f"{plain}\nNot\u202eesrever\u2066, \x1b[31mred\x9b, \u2028end \ud800 \U000e0041")
+    card = model_card(recipe, 8, 4, "0", [])
+    assert f"\n{plain}\nNot\\u202eesrever\\u2066, \\x1b[31mred\\x9b, \\u2028end \\ud800 \\U000e0041\n" in card
+    assert not set(card) & set("\u202e\u2066\x1b\x9b\u2028\ud800\U000e0041")
+    assert "Not\\u202Eesrever\\u2066, \\e[31mred" in card
