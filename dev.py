@@ -29,6 +29,8 @@ VENV = Path(os.environ.get("DPOFRAME_VENV", ROOT / ".venv"))
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 UV = "uv==0.13.9"
 AUDIT = "pip-audit==2.10.1"
+PATIENCE = 180
+"""Seconds that an audit may take, of which an index that answers needs a few."""
 # Every file that is installed must have a digest that stands here. torch has none: which build of it fits depends on the machine.
 LOCK = ROOT / "constraints.lock"
 UNLOCKED = "torch"
@@ -111,11 +113,13 @@ def audit() -> int:
     """Asks the index for advisories on every locked version; 1 where it knows of any."""
     command = [BIN / "python", "-m", "uv", "tool", "run", "--quiet", AUDIT, "--require-hashes", "--disable-pip", "-r", LOCK]
     options = ["--format", "json", "--progress-spinner", "off"]
-    done = subprocess.run(
-        [str(part) for part in [*command, *options]], check=False, capture_output=True, text=True, env=environment()
-    )
+    words, piped = [str(part) for part in [*command, *options]], {"capture_output": True, "text": True}
     try:
+        done = subprocess.run(words, check=False, timeout=PATIENCE, env=environment(), **piped)
         found = json.loads(done.stdout)["dependencies"]
+    except subprocess.TimeoutExpired:
+        print(f"Not audited: no answer in {PATIENCE} s", file=sys.stderr)
+        return 0
     except (ValueError, KeyError):
         print(f"Not audited: {(done.stderr.strip() or 'no answer').splitlines()[-1]}", file=sys.stderr)
         return 0

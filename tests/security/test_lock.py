@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -68,3 +70,30 @@ def test_an_audit_tells_what_it_could_ask(
     monkeypatch.setattr(dev.subprocess, "run", lambda *words, **more: done)
     assert dev.audit() == code
     assert told in "".join(capsys.readouterr())
+
+
+def test_an_audit_without_an_end_is_ended(
+    dev: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An index that never answers is no failure, and does not keep the checks."""
+    monkeypatch.setattr(dev, "BIN", Path(sys.executable).parent)
+    monkeypatch.setattr(dev, "PATIENCE", 0.05)
+    assert dev.audit() == 0
+    assert "Not audited: no answer in 0.05 s" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell script")
+@pytest.mark.parametrize(
+    ("test", "audit", "code", "ran"),
+    [(0, 0, 0, ["test", "audit"]), (0, 1, 1, ["test", "audit"]), (1, 0, 1, ["test"])],
+)
+def test_the_checks_end_with_the_audit(test: int, audit: int, code: int, ran: list[str], tmp_path: Path) -> None:
+    """What CI runs is the README's command and the audit; either fails it."""
+    stand_in = tmp_path / "python3"
+    stand_in.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/ran\ncase "$2" in test) exit {test};; *) exit {audit};; esac\n')
+    stand_in.chmod(0o755)
+    own = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    assert subprocess.run([ROOT / ".ci" / "run"], check=False, env=own).returncode == code
+    lines = (tmp_path / "ran").read_text().splitlines()
+    assert lines == [f"dev.py {verb}" for verb in ran]
+    assert f"python3 {lines[0]} " in (ROOT / "README.md").read_text()
