@@ -56,10 +56,11 @@ def losses(run: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_torchrun(place: Path) -> None:
-    """Two processes that torchrun starts write one run, with the losses of one process."""
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_torchrun(strategy: str, place: Path) -> None:
+    """Two processes that torchrun starts write one run, with the losses of one process; as whole copies and split."""
     ran(place, sys.executable, "-m", "dpoframe", "train", "chat.yaml", "--out", "one")
-    options = ["--set", "trainer.devices=2", "--set", "trainer.strategy=ddp"]
+    options = ["--set", "trainer.devices=2", "--set", f"trainer.strategy={strategy}"]
     ran(place, "torchrun", "--nproc-per-node", "2", "-m", "dpoframe", "train", "chat.yaml", "--out", "two", *options)
     assert losses(place / "two") == pytest.approx(losses(place / "one"), rel=1e-6)
     assert (place / "two" / "model" / "model.safetensors").is_file()

@@ -88,9 +88,10 @@ def exported(run: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.filterwarnings("ignore:reference.kind is 'cached'")
 @pytest.mark.parametrize("case", [case if case in FAST else pytest.param(case, marks=slow) for case in CASES])
 def test_split_as_whole(case: str, train: Train) -> None:
-    """In float64 the loss of each step is the same, and what is written, in float32, as well."""
+    """In float64 the loss of each step is the same, that of one process too, and what is written, in float32, as well."""
     whole, split = train("whole", case, "ddp"), train("split", case, "fsdp")
     assert losses(split) == pytest.approx(losses(whole), rel=1e-9)
+    assert losses(train("alone", case, "auto", 1)) == pytest.approx(losses(whole), rel=1e-8)
     one, other = exported(whole), exported(split)
     assert one.keys() == other.keys()
     assert one
