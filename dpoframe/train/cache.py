@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-import uuid
+import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,15 @@ import pyarrow.parquet as pq
 import torch
 from torch import nn
 
+from dpoframe.checkpoint.durable import ASIDE, durable, reason, sync_folder
 from dpoframe.digests import tensors_digest
 from dpoframe.errors import CheckpointError, MachineError, TrainingError
 from dpoframe.modality import Modality
 from dpoframe.train.adapters import starting_state
 from dpoframe.types import Scores
+
+STALE = 3600.0
+"""Seconds after which a part that is still aside was given up: writing one takes seconds."""
 
 
 def cache_folder() -> Path:
@@ -52,16 +56,28 @@ def store_digest(modality: Modality, model: nn.Module, details: Collection[str],
 
 
 def _part(file: Path) -> pa.Table:
-    """One part of a store; CheckpointError where it is damaged."""
+    """One part of a store; CheckpointError where it is damaged, MachineError where it may not be read."""
     try:
-        return pq.read_table(file)
-    except pa.ArrowInvalid as error:
+        data, digest = file.read_bytes(), file.stem.removeprefix("part-")
+        # A part of an earlier version has a name that says nothing.
+        if len(digest) == 64 and hashlib.sha256(data).hexdigest() != digest:
+            raise ValueError("its SHA-256 is not the one in its name")
+        table = pq.read_table(pa.BufferReader(data))
+        if lost := {"key", "value", "length"}.difference(table.column_names):
+            raise ValueError(f"it has no column {', '.join(sorted(lost))}")
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # not one of Arrow's own
+            raise MachineError(f"The cached scores in {file} cannot be read ({reason(error)}).") from error
         told = str(error).splitlines()[0]
         raise CheckpointError(f"The cached scores in {file} are damaged ({told}). Remove the file; they are made again.") from error
+    return table
 
 
 class ScoreStore:
-    """The scores of one folder. Parts are added as whole files, each written aside and renamed, so readers see no half."""
+    """The scores of one folder.
+
+    Parts are added as whole files, named by their digests; each is written aside, flushed and renamed, so readers see no half.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -69,7 +85,8 @@ class ScoreStore:
         self.scores = Scores(torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.int64))
 
     def read(self) -> ScoreStore:
-        """Loads every part."""
+        """Loads every part, and removes what broken-off writes left."""
+        self._sweep()
         files = sorted(self.folder.glob("part-*.parquet"))
         if files:
             table = pa.concat_tables([_part(file) for file in files])
@@ -99,15 +116,23 @@ class ScoreStore:
         if not scored:
             return
         rows: list[dict[str, Any]] = [{"key": key, **columns} for key, columns in scored.items()]
-        target = self.folder / f"part-{uuid.uuid4().hex}.parquet"
-        aside = target.with_suffix(".tmp")
+        written = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pylist(rows), written)
+        data = written.getvalue().to_pybytes()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            pq.write_table(pa.Table.from_pylist(rows), aside)
-            aside.replace(target)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                aside.unlink(missing_ok=True)
+            sync_folder(self.folder.parent)
+            with durable(self.folder / f"part-{hashlib.sha256(data).hexdigest()}.parquet") as file:
+                file.write(data)
+        except (OSError, MachineError) as error:
+            told = error.__cause__ or error
             raise MachineError(
-                f"Reference scores cannot be written to {self.folder}: {error}. Set DPOFRAME_CACHE to a folder with room."
+                f"Reference scores cannot be written to {self.folder}: {told}. Set DPOFRAME_CACHE to a folder with room."
             ) from error
+
+    def _sweep(self) -> None:
+        """Removes parts that were set aside long ago. By their age: the process that writes one may be of another machine."""
+        for left in (*self.folder.glob(f".part-*{ASIDE}"), *self.folder.glob("part-*.tmp")):
+            with contextlib.suppress(OSError):
+                if time.time() - left.stat().st_mtime > STALE:
+                    left.unlink()

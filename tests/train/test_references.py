@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -12,7 +16,7 @@ from torch import nn
 
 from dpoframe import CheckpointError, ConfigError, Example, MachineError, hookimpl
 from dpoframe.testing.toy import ToyModality
-from dpoframe.train.cache import store_digest
+from dpoframe.train.cache import ScoreStore, store_digest
 from dpoframe.train.precomputing import precompute_reference
 from dpoframe.train.reference import AdapterReference, MovingReference, copy_of
 
@@ -143,6 +147,90 @@ def test_a_damaged_store_is_named(run: Any, own_cache: Path) -> None:
     part.write_bytes(part.read_bytes()[:40])
     with pytest.raises(CheckpointError, match=r"part-.*damaged.*Remove the file"):
         run("second", reference={"kind": "cached"})
+
+
+SCORED = {f"{number:032x}": {"value": -1.5 - number, "length": 3} for number in range(50)}
+
+
+def flipped(data: bytes) -> bytes:
+    """One bit of the first page, behind its header, is another."""
+    return data[:200] + bytes([data[200] ^ 1]) + data[201:]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-9], lambda data: b"", flipped, lambda data: data[:-30] + bytes(22) + data[-8:]]
+)
+def test_a_damaged_part_is_named(damage: Any, tmp_path: Path) -> None:
+    """Cut short, empty, with a flipped bit among the scores, with a footer that is none: the file stands in the message."""
+    store = ScoreStore(tmp_path / "scores")
+    store.append(SCORED)
+    (part,) = store.folder.iterdir()
+    assert store.read().lookup([f"{3:032x}"]).value.tolist() == [-4.5]
+    part.write_bytes(damage(part.read_bytes()))
+    with pytest.raises(CheckpointError, match=rf"{part.name} are damaged .*Remove the file"):
+        store.read()
+
+
+def test_a_part_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """Its name is no digest; where it is damaged it is named all the same."""
+    store = ScoreStore(tmp_path)
+    store.append(SCORED)
+    (part,) = tmp_path.iterdir()
+    old = part.rename(tmp_path / f"part-{7:032x}.parquet")
+    assert not store.read().missing(list(SCORED))
+    old.write_bytes(old.read_bytes()[:-9])
+    with pytest.raises(CheckpointError, match=rf"{old.name} are damaged .*Remove the file"):
+        store.read()
+
+
+def test_a_part_of_something_else_is_named(tmp_path: Path) -> None:
+    """A table without the columns of scores is no part."""
+    pq.write_table(pa.table({"key": ["a"]}), tmp_path / "part-other.parquet")
+    with pytest.raises(CheckpointError, match=r"part-other\.parquet are damaged \(it has no column length, value\)"):
+        ScoreStore(tmp_path).read()
+
+
+def test_scores_are_on_the_disk_before_they_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part is flushed whole before it gets its name, and the folder after it."""
+    flushed: list[tuple[str, int]] = []
+    plain = os.fsync
+
+    def note(number: int) -> None:
+        place = Path(f"/proc/self/fd/{number}").readlink()
+        flushed.append((place.name, place.stat().st_size if place.is_file() else len(list(place.glob("part-*")))))
+        plain(number)
+
+    monkeypatch.setattr(os, "fsync", note)
+    ScoreStore(tmp_path / "scores").append(SCORED)
+    (part,) = (tmp_path / "scores").iterdir()
+    before, after = [one for one in flushed if one[0] != tmp_path.name]
+    assert before == (f".{part.name}.{os.getpid()}.aside", part.stat().st_size)
+    assert after == ("scores", 1)
+
+
+def test_parts_that_were_given_up_are_removed(tmp_path: Path) -> None:
+    """What lies aside for long goes; what another process may be writing, and every part, stays."""
+    store = ScoreStore(tmp_path)
+    store.append(SCORED)
+    (part,) = tmp_path.iterdir()
+    for name, age in (("part-a.tmp", 9e4), (".part-b.parquet.7.aside", 9e4), (".part-c.parquet.7.aside", 60)):
+        (tmp_path / name).write_text("half")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    os.utime(part, (0, 0))
+    store.read()
+    assert {file.name for file in tmp_path.iterdir()} == {part.name, ".part-c.parquet.7.aside"}
+
+
+def test_a_refused_write_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full while a part is written: the cause and the way out are told, and nothing is left aside."""
+
+    def full(number: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(MachineError, match=r"cannot be written to .*No space left on device\. Set DPOFRAME_CACHE"):
+        ScoreStore(tmp_path).append(SCORED)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_store_that_cannot_be_is_one_message(run: Any, tmp_path: Path) -> None:
