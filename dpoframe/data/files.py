@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import gzip
 import os
 import tempfile
@@ -33,6 +34,7 @@ BOM = b"\xef\xbb\xbf"
 def data_files(path: str | Path | Sequence[str | Path], suffixes: Sequence[str], split: str | None = None) -> list[Path]:
     """The files that `path` means: itself, each of a list, or those of a folder whose names end in `suffixes`, sorted.
 
+    A path with `*`, `?` or `[...]` that is not there itself is a pattern of file names; `**` stands for any number of folders.
     `split` keeps the files of a folder whose names are the split's or begin with it (`train.jsonl`,
     `train-00000-of-00002.parquet`).
 
@@ -44,6 +46,8 @@ def data_files(path: str | Path | Sequence[str | Path], suffixes: Sequence[str],
     place = Path(path).expanduser()
     if place.is_dir():
         return _files_of_folder(place, suffixes, split)
+    if is_pattern(place):
+        return _fitting(place, split)
     if not place.exists():
         near = ", ".join(sorted(item.name for item in place.parent.iterdir())[:8]) if place.parent.is_dir() else ""
         there = f"{place.parent} holds: {near}." if near else f"The folder {place.parent} does not exist or is empty."
@@ -55,6 +59,21 @@ def data_files(path: str | Path | Sequence[str | Path], suffixes: Sequence[str],
             f"split {split!r} was given with the single file {place}. Leave split out, or give the folder of the splits."
         )
     return [place]
+
+
+def is_pattern(path: Path) -> bool:
+    """Whether a path is a pattern of file names, and not there itself."""
+    return glob.has_magic(str(path)) and not path.exists()
+
+
+def _fitting(pattern: Path, split: str | None) -> list[Path]:
+    if split is not None:
+        raise DataError(f"split {split!r} was given with the pattern {pattern}. Leave split out, and let the pattern choose.")
+    # Not Path.glob, which takes no absolute pattern and finds hidden files.
+    found = sorted(file for file in map(Path, glob.glob(str(pattern), recursive=True)) if file.is_file())  # noqa: PTH207
+    if not found:
+        raise DataError(f"No file fits {pattern} (looked for from {Path.cwd()}). Check the folder and the pattern.")
+    return found
 
 
 def _files_of_folder(folder: Path, suffixes: Sequence[str], split: str | None) -> list[Path]:

@@ -59,9 +59,15 @@ def _plain(rows: Any) -> Any:
     """The rows with pictures, sounds and films as their bytes, which `datasets` would decode one by one."""
     kinds = ("Image", "Audio", "Video")
     if not any(f"{kind}(" in repr(rows.features) for kind in kinds):
-        return rows
+        return rows if hasattr(rows, "__len__") else _streamed(rows)
     tables = rows.with_format("arrow").iter(batch_size=_BATCH_ROWS)
     return (row for table in tables for row in table.to_pylist())
+
+
+def _streamed(rows: Any) -> Iterator[dict[str, Any]]:
+    """All rows of a stream, also in a data-loading worker: there `datasets` itself would give out some of the files only."""
+    for batch in rows.iter(batch_size=1):
+        yield {name: values[0] for name, values in batch.items()}
 
 
 def hub_reachable() -> bool:

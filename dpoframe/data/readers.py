@@ -21,7 +21,7 @@ def jsonl(
     """Preferences in JSON Lines or JSON arrays, also compressed with gzip.
 
     Args:
-        path: A file, a list of files, or a folder.
+        path: A file, a folder, a pattern such as `pairs/*.jsonl`, or a list of these.
         layout: `auto` (told for each file), or a name out of `dpoframe.data.layouts.LAYOUTS`.
         columns: The layout's column name to the file's own.
         split: In a folder, the files of this split only (`train.jsonl`, `train-00000.jsonl`, `train/...`).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dpoframe.data import json_rows, table_rows
-from dpoframe.data.files import written
+from dpoframe.data.files import is_pattern, written
 from dpoframe.data.inspection import Inspection
 from dpoframe.data.loading import Section
 from dpoframe.data.opening import open_dataset
@@ -53,7 +54,7 @@ class Source:
 
     @classmethod
     def named(cls, name: str, **options: Any) -> Source:
-        """The source of a file or folder, read by what the names of its files end in, or of a data set on the hub.
+        """The source of a file, a folder or a pattern, read by what the names of its files end in, or of a data set on the hub.
 
         `hub:<id>` is the hub's always, `owner/name` where no file or folder is there. Options that are None are left out.
 
@@ -85,7 +86,7 @@ def _hub_id(name: str) -> str:
 
 
 def _reader(path: Path) -> str:
-    if not path.exists():
+    if not path.exists() and not is_pattern(path):
         raise DataError(
             f"{path} is neither a file, nor a folder, nor a recipe (looked for from {Path.cwd()}). "
             f"A data set on the hub is named {HUB}OWNER/NAME."
@@ -113,7 +114,7 @@ def inspect_source(
     quarantine: Path | None = None,
     keep: Callable[[Iterable[PreferencePair]], None] | None = None,
 ) -> Inspection:
-    """Checks a source in one pass, holding no row; memory grows by some 250 bytes a row, for the digests that find repetition.
+    """Checks a source in one pass, holding no row; memory grows by some 30 to 50 bytes a row, for the digests that find repetition.
 
     Args:
         source: What to read. Where it has a validation source, that is read first, and a row with one of its prompts is
@@ -158,8 +159,13 @@ def _require_apart(quarantine: Path, source: Source) -> None:
     paths = [path for one in given if one for path in ([one] if isinstance(one, str | Path) else one)]
     for path in paths:
         read = Path(path).expanduser().resolve()
-        if read == place or (read.is_dir() and read in place.parents):
+        if read == place or (read.is_dir() and read in place.parents) or (is_pattern(read) and _fits(place, read)):
             raise ConfigError(f"The refused rows would be written to {quarantine}, but data is read from {path}. Name another.")
+
+
+def _fits(file: Path, pattern: Path) -> bool:
+    """Whether a pattern may mean a file."""
+    return fnmatch.fnmatch(str(file), str(pattern)) if "**" in pattern.parts else file.match(str(pattern))
 
 
 def _passing(rows: Iterable[PreferencePair | RefusedRow], refuse: Callable[[RefusedRow], object]) -> Iterator[PreferencePair]:

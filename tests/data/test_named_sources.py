@@ -122,3 +122,19 @@ def test_how_to_get_the_refused_rows(run, rows_file, tmp_path):
     assert "--out FILE writes all refused rows" in run("check", path)[1]
     assert "--out FILE" not in run("check", path, "--out", tmp_path / "bad.jsonl")[1]
     assert "--out FILE" not in run("check", rows_file(ROWS, "good.jsonl"))[1]
+
+
+def test_a_pattern_is_checked_as_one_set(run, rows_file, tmp_path):
+    """The verb takes a pattern too; refused rows are not written where it would read them the next time."""
+    rows_file(ROWS[:10], "set/a-0.jsonl")
+    rows_file([*ROWS[10:20], ROWS[0]], "set/a-1.jsonl")
+    rows_file(ROWS[20:], "set/b.jsonl")
+    code, out, _ = run("check", tmp_path / "set" / "a-*.jsonl", "--json")
+    found = json.loads(out)
+    assert (code, found["rows"], found["by_code"]) == (1, 21, {"duplicate": 1})
+    for pattern, name in (("a-*.jsonl", "a-bad.jsonl"), ("../**/*.jsonl", "bad.jsonl")):
+        code, _, err = run("check", tmp_path / "set" / pattern, "--out", tmp_path / "set" / name)
+        assert (code, "refused rows would be written to" in err) == (2, True)
+    assert run("check", tmp_path / "set" / "a-*.jsonl", "--out", tmp_path / "set" / "bad.jsonl")[0] == 1
+    code, _, err = run("check", tmp_path / "set" / "c-*.jsonl")
+    assert (code, "No file fits" in err) == (2, True)

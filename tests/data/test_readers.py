@@ -137,6 +137,25 @@ class TestFolders:
         with pytest.raises(DataError, match="single file"):
             prompts(str(test), split="test")
 
+    def test_patterns(self, rows_file, core, tmp_path):
+        """A pattern means the files that fit it, sorted; a file whose own name looks like one is itself."""
+        for number in (2, 0, 1):
+            rows_file(ROWS[number : number + 1], f"data/part-{number}.jsonl")
+        rows_file(ROWS[3:4], "data/deep/er/part-9.jsonl")
+        rows_file(ROWS[4:5], "data/part-[0].jsonl")
+
+        def prompts(path, **options):
+            return [pair.prompt for pair in open_dataset("jsonl", {"path": f"{tmp_path}/data/{path}", **options}, core)]
+
+        assert prompts("part-?.jsonl") == ["p0", "p1", "p2"]
+        assert prompts("part-[12].jsonl") == ["p1", "p2"]
+        assert prompts("**/part-?.jsonl") == ["p3", "p0", "p1", "p2"]
+        assert prompts("part-[0].jsonl") == ["p4"]
+        with pytest.raises(DataError, match=r"No file fits .*none-\*\.jsonl"):
+            prompts("none-*.jsonl")
+        with pytest.raises(DataError, match="with the pattern"):
+            prompts("part-*.jsonl", split="test")
+
 
 SCRIPT = """
 import resource, sys
