@@ -113,10 +113,10 @@ def zero_strategy(section: TrainerSection) -> Any:
 
 def _precision_of(section: TrainerSection) -> Any:
     """What Lightning takes for a precision. It refuses the name of float64 for a split model, but not the thing."""
-    if section.precision == "bf16-mixed" and section.strategy in ZERO_STAGES:
-        from dpoframe.train.sharding.zero import ZeroPrecision
+    if section.strategy in ZERO_STAGES:
+        from dpoframe.train.sharding.zero import ZeroMixedPrecision, ZeroPrecision
 
-        return ZeroPrecision()
+        return ZeroMixedPrecision() if section.precision == "bf16-mixed" else ZeroPrecision()
     exact = section.precision == "64-true" and section.strategy == "fsdp"
     return DoublePrecision() if exact else section.precision
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.plugins.precision import DeepSpeedPrecision, MixedPrecision
+from lightning.pytorch.plugins.precision import DeepSpeedPrecision, MixedPrecision, Precision
 from lightning.pytorch.strategies import DeepSpeedStrategy, Strategy
 from lightning.pytorch.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 from typing_extensions import override
 
-from dpoframe.errors import MachineError
+from dpoframe.errors import ConfigError, MachineError
 from dpoframe.train.kept import kept_names
 from dpoframe.train.sharding.root import ROOT, Root
 from dpoframe.train.sharding.zero_state import ZeroState, gathered_zero, put
@@ -86,16 +86,20 @@ class ZeroStrategy(DeepSpeedStrategy):
 
     @override
     def _setup_model_and_optimizer(self, model: nn.Module, optimizer: Any, lr_scheduler: Any = None) -> tuple[Any, Any]:
+        import deepspeed
+
         module: Any = self.lightning_module
-        DDPStrategy.model_to_device(self)
+        models = module.scorer.models
+        require_float32(models)
         trained = [list(group["params"]) for group in optimizer.param_groups]
         for group in optimizer.param_groups:  # from here on they are flat
             group["matrices"] = group["params"][0].ndim >= 2
-        models = module.scorer.models
-        import deepspeed
-
+        held = Models(models)
+        if self.stage == 3:  # one parameter after the other, so that no device has to hold the whole
+            deepspeed.zero.Init(module=held, config_dict_or_path=self.config)
+        DDPStrategy.model_to_device(self)
         own = {"optimizer": optimizer, "lr_scheduler": lr_scheduler, "config": self.config}
-        engine, made, _, _ = deepspeed.initialize(model=Models(models), dist_init_required=False, **own)
+        engine, made, _, _ = deepspeed.initialize(model=held, dist_init_required=False, **own)
         for number, one in enumerate(models):
             one.__dict__[ROOT] = Door(engine, number)
         self.state = ZeroState(made, trained, self.stage, self.global_rank)
@@ -188,6 +192,18 @@ class ZeroStrategy(DeepSpeedStrategy):
         self.state.load(checkpoint["optimizer_states"][0])
 
 
+def require_float32(models: list[nn.Module]) -> None:
+    """Raises `ConfigError` where a weight is no float32 number: DeepSpeed would keep another copy of it, which no file has."""
+    for model in models:
+        for name, value in model.named_parameters():
+            if value.dtype != torch.float32:
+                raise ConfigError(
+                    f"trainer.strategy deepspeed takes weights in float32, and {name} is {value.dtype}. Have the modality load "
+                    "them in float32 (text: modality.dtype: float32, no load_in_4bit; trainer.precision: bf16-mixed computes in "
+                    "bfloat16), or take trainer.strategy: fsdp or ddp."
+                )
+
+
 class Models(nn.Module):
     """What the engine holds: the policy and, where there is one, the reference's model."""
 
@@ -221,7 +237,15 @@ class Door:
             return self.engine(self.number, inside)
 
 
-class ZeroPrecision(MixedPrecision):
+class ZeroPrecision(Precision):
+    """32-true, with weights as they were loaded."""
+
+    backward = DeepSpeedPrecision.backward
+    optimizer_step = DeepSpeedPrecision.optimizer_step
+    clip_gradients = DeepSpeedPrecision.clip_gradients
+
+
+class ZeroMixedPrecision(MixedPrecision):
     """bf16-mixed as under the other strategies: weights in float32, products in bfloat16."""
 
     def __init__(self) -> None:

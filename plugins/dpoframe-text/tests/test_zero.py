@@ -189,3 +189,11 @@ def test_a_head_that_shares_its_weights_with_the_embedding(train: Train, tiny: P
     whole = train("whole", "full, copy", "ddp", modality=modality)
     for stage in STAGES:
         require_close(whole, train(stage, "full, copy", stage, modality=modality))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_weights_that_are_not_in_float32(stage: str, train: Train) -> None:
+    """Both ranks refuse them with a word on what to take: DeepSpeed would keep float32 copies that no checkpoint holds."""
+    with pytest.raises(AssertionError) as caught:
+        train("run", "lora, adapter off", stage, modality={"dtype": "bfloat16"})
+    assert str(caught.value).count("ConfigError: trainer.strategy deepspeed takes weights in float32, and ") == 2
