@@ -12,7 +12,7 @@ from dpoframe.config.document import KeyPath
 from dpoframe.config.filling import keys
 from dpoframe.config.paths import TASK
 from dpoframe.config.secrets import MASK
-from dpoframe.config.sections import DataSection, Part, ReferenceSection, TrainerSection, WeightedLoss
+from dpoframe.config.sections import DataSection, EvaluateSection, Part, ReferenceSection, TrainerSection, WeightedLoss
 from dpoframe.errors import ConfigError, Fault, suggestion
 
 # What the run itself decides, beside the keys of the trainer section: under `trainer.lightning` it would break the run.
@@ -35,6 +35,9 @@ OWN = frozenset(
         "overfit_batches",
     )
 )
+
+SPLITTING = frozenset(("fsdp", "deepspeed_stage_3"))
+"""Strategies under which no rank has the whole model."""
 
 
 def with_adapter(modality: Any) -> bool | None:
@@ -112,6 +115,15 @@ def check_trainer(build: Assembly, trainer: TrainerSection) -> None:
         _check_optimizer(build, trainer.optimizer)
     if trainer.lightning:
         _check_lightning(build, trainer)
+
+
+def check_split(build: Assembly, trainer: TrainerSection, during: EvaluateSection | None) -> None:
+    """What a model that lies in parts on the ranks cannot have, and other names of the strategy that splits it."""
+    if trainer.strategy.startswith("fsdp") and trainer.strategy != "fsdp":
+        build.fault(("trainer", "strategy"), f"is {trainer.strategy!r}.", "Take fsdp, which is torch's second FSDP.")
+    if trainer.strategy in SPLITTING and during is not None and during.every is not None:
+        told = f"needs the whole model while it trains, and trainer.strategy {trainer.strategy} splits it."
+        build.fault(("evaluate", "every"), told, "Take ddp, or leave it out.")
 
 
 def check_window(build: Assembly, data: DataSection, trainer: TrainerSection, reference: ReferenceSection) -> None:

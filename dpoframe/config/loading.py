@@ -74,6 +74,7 @@ def _assemble(build: Assembly) -> Recipe | None:
     checks.check_names(build)
     if trainer is not None:
         checks.check_trainer(build, trainer)
+        checks.check_split(build, trainer, during)
     if reference is not None:
         reference = checks.settled_reference(reference, _names_kind(build.document), modality, losses)
         checks.check_reference(build, reference, modality, losses)

@@ -78,7 +78,7 @@ def strategy_of(section: TrainerSection) -> Any:
     """What Lightning takes for a strategy's name: `fsdp` is FSDP2, which Lightning has under no name.
 
     Raises:
-        ConfigError: it is one of the first FSDP, whose ways of writing models are not handled, or one of DeepSpeed's that are not.
+        ConfigError: it is one of DeepSpeed's that are not handled.
         MissingExtraError: DeepSpeed is not installed.
     """
     name = section.strategy
@@ -88,8 +88,6 @@ def strategy_of(section: TrainerSection) -> Any:
         from dpoframe.train.sharding.strategy import ShardedStrategy
 
         return ShardedStrategy()
-    if name.startswith("fsdp"):
-        raise ConfigError(f"trainer.strategy is {name!r}, which is of torch's first FSDP. Take fsdp, which is the second here.")
     return name
 
 
@@ -124,13 +122,14 @@ def _precision_of(section: TrainerSection) -> Any:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Context without Lightning's remarks on the machine and on loops that it does not run here."""
-    log = logging.getLogger("lightning.pytorch")
-    before = log.level
-    log.setLevel(logging.WARNING)
+    logs = {log: log.level for log in map(logging.getLogger, ("lightning.pytorch", "lightning.fabric"))}
+    for log in logs:
+        log.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             for message in NOISE:
                 warnings.filterwarnings("ignore", message)
             yield
     finally:
-        log.setLevel(before)
+        for log, level in logs.items():
+            log.setLevel(level)

@@ -122,6 +122,14 @@ TEXTS = {
     "reference-decay": (GOOD + "reference: {kind: copy, decay: 0.5}\n", ["belongs to kind ema"]),
     "reference-list": (GOOD + "reference: [copy]\n", ["reference (line 4)", "mapping"]),
     "trainer-list": (GOOD + "trainer: [1]\n", ["trainer (line 4)", "mapping"]),
+    "first-fsdp": (
+        GOOD + "trainer: {strategy: fsdp_cpu_offload}\n",
+        ["trainer.strategy (line 4)", "Take fsdp"],
+    ),
+    "split-evaluated": (
+        GOOD + "trainer: {strategy: fsdp}\nevaluate: {suites: [], every: 2}\n",
+        ["evaluate.every (line 5): needs the whole model", "Take ddp"],
+    ),
     "trainer-both": (GOOD + "trainer: {max_steps: 3, max_epochs: 1}\n", ["trainer.max_epochs (line 4)", "one of the two"]),
     "trainer-warmup": (GOOD + "trainer: {warmup: 2.5}\n", ["trainer.warmup", "whole number of steps"]),
     "trainer-warmup-long": (GOOD + "trainer: {warmup: 10, max_steps: 5}\n", ["10 steps of a run of 5"]),

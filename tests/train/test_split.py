@@ -67,13 +67,6 @@ def test_sigterm_to_one_rank(make_recipe: Callable[..., Recipe], host: PluginHos
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
 
 
-def test_the_first_fsdp_is_refused(make_recipe: Callable[..., Recipe], host: PluginHost, tmp_path: Path) -> None:
-    """Its ways of writing models are others."""
-    with pytest.raises(ConfigError, match=r"'fsdp_cpu_offload', which is of torch's first FSDP\. Take fsdp"):
-        fit(make_recipe("trainer.strategy=fsdp_cpu_offload"), tmp_path / "run", host=host)
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_scalar_cannot_be_split() -> None:
     """It has no rows; the message names it and another strategy. Nothing is touched."""
     model = nn.Linear(2, 2)
