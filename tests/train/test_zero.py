@@ -13,14 +13,16 @@ from typing import Any
 import pytest
 import torch
 
-from dpoframe import ConfigError, hookimpl
-from dpoframe.checkpoint import DurableCheckpointIO
-from dpoframe.config import Recipe
+from dpoframe import ConfigError, Example, hookimpl
+from dpoframe.checkpoint import CheckpointFolder, DurableCheckpointIO
+from dpoframe.config import EvaluateSection, KeepBest, Recipe
 from dpoframe.errors import MachineError, MissingExtraError
 from dpoframe.plugins import PluginHost
-from dpoframe.testing import in_ranks
+from dpoframe.testing import in_ranks, toy
 from dpoframe.train import lightning_trainer
+from dpoframe.train.evaluating import Evaluating
 from dpoframe.train.fit import fit
+from dpoframe.train.sharding.root import score
 
 STAGES = ("deepspeed_stage_1", "deepspeed_stage_2", "deepspeed_stage_3")
 TWO = ("trainer.devices=2", "trainer.precision=32-true", "trainer.save_every=1", "trainer.keep_checkpoints=20")
@@ -54,13 +56,15 @@ def train(make_recipe: Make, host: PluginHost, tmp_path: Path, monkeypatch: pyte
     pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
 
-    def go(name: str, strategy: str, *changes: str, resume: bool = False, allow: Any = (), plugin: Any = None) -> Path:
+    def go(name: str, strategy: str, *changes: str, plugin: Any = None, resume: bool = False, **keys: Any) -> Path:
         if plugin is not None:
             host.register(plugin, "ending")
         more = {} if plugin is None else {"plugins": ["toy", "parts", "ending"]}
         recipe = make_recipe(*TWO, f"trainer.strategy={strategy}", *changes, **more)
         folder = tmp_path / name
-        in_ranks(lambda: fit(recipe, folder, resume=resume, allow_changes=allow, host=host))
+        if "evaluating" in keys:
+            keys["evaluating"].folder = CheckpointFolder(folder / "checkpoints" / "best")
+        in_ranks(lambda: fit(recipe, folder, resume=resume, host=host, **keys))
         return folder
 
     return go
@@ -132,7 +136,15 @@ def test_other_settings_on_resuming(stage: str, train: Train, look: Any) -> None
         shutil.rmtree(run / "model")
         for file in (run / "checkpoints").glob("step-0000000[456].*"):
             file.unlink()
-        train(name, strategy, "trainer.lr=0.05", "trainer.weight_decay=0.9", "trainer.max_steps=6", resume=True, allow=("trainer",))
+        train(
+            name,
+            strategy,
+            "trainer.lr=0.05",
+            "trainer.weight_decay=0.9",
+            "trainer.max_steps=6",
+            resume=True,
+            allow_changes=("trainer",),
+        )
         found[name] = look.weights(run)
         assert "trainer.weight_decay" in (run / "changes.jsonl").read_text()
     for parameter, value in found["whole"].items():
@@ -166,3 +178,37 @@ def test_a_first_rank_that_cannot_write(train: Train, monkeypatch: pytest.Monkey
     with pytest.raises(AssertionError) as caught:
         train("run", "deepspeed_stage_2")
     assert str(caught.value).count("MachineError: no room on the disk") == 2
+
+
+def evaluations() -> Evaluating:
+    """Every two steps the policy answers a prompt and scores it, on the first rank; the fourth step is the best."""
+
+    def measure(policy: Any, step: int) -> dict[str, float]:
+        modality = toy.ToyModality()
+        with torch.no_grad():
+            found = score(modality, policy, modality.collate([Example("a b", "c", 0, "one")]))
+        return {"small/good": {2: 0.1, 4: 0.9, 6: 0.2}[step], "small/score": float(found.value)}
+
+    section = EvaluateSection((), every=2, keep_best=KeepBest("small/good"))
+    return Evaluating(section, measure, True, CheckpointFolder(Path()))
+
+
+@slow
+@pytest.mark.parametrize("stage", STAGES[:2])
+def test_evaluations_on_the_way(stage: str, train: Train, look: Any) -> None:
+    """The first rank scores alone between two steps; nothing else changes, and the run ends with the best weights."""
+    six = "trainer.max_steps=6"
+    whole, zero = (train(name, name, six, evaluating=evaluations()) for name in ("ddp", stage))
+    for mine, its in zip(look.rows(whole, "evaluation"), look.rows(zero, "evaluation"), strict=True):
+        assert its["small/score"] == pytest.approx(mine["small/score"], rel=1e-5)
+    assert [row["loss"] for row in look.rows(zero)] == pytest.approx([row["loss"] for row in look.rows(whole)], rel=1e-6)
+    for name, value in look.weights(whole).items():
+        torch.testing.assert_close(look.weights(zero)[name], value, rtol=1e-5, atol=1e-6)
+
+
+@slow
+def test_evaluations_of_split_parameters(train: Train) -> None:
+    """They are refused on both ranks, with a word on what to take."""
+    with pytest.raises(AssertionError) as caught:
+        train("run", "deepspeed_stage_3", evaluating=evaluations())
+    assert str(caught.value).count("TrainingError: evaluate.every needs the whole model on the first rank") == 2
