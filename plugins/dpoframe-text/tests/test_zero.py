@@ -120,6 +120,15 @@ def test_as_whole_copies(case: str, stage: str, train: Train) -> None:
     require_close(train("whole", case, "ddp"), train("zero", case, stage))
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_parameters_larger_than_an_exchange(stage: str, train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exchange holds a few small parameters, and most parameters alone are more than it."""
+    from dpoframe.train.sharding import zero
+
+    monkeypatch.setattr(zero, "BUCKET", 200)
+    require_close(train("whole", "full, copy", "ddp"), train("zero", "full, copy", stage))
+
+
 @pytest.mark.parametrize("stage", STAGES[:2])
 def test_in_bf16_mixed(stage: str, train: Train) -> None:
     """Weights stay in float32: the losses are those of whole copies in the same precision."""
