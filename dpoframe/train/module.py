@@ -28,7 +28,7 @@ from dpoframe.train.scoring import FixedScores, LookAhead, PairScorer
 from dpoframe.train.sharding.layout import Layout
 from dpoframe.train.sharding.lockstep import Lockstep
 from dpoframe.train.step import LOSS, Columns
-from dpoframe.train.validation import Validation
+from dpoframe.train.validation import Validation, take_first_statistics
 
 
 class AlignmentModule(lightning.LightningModule):
@@ -124,6 +124,10 @@ class AlignmentModule(lightning.LightningModule):
         """Scores pairs that count for nothing, with a backward: other ranks have one more to score."""
         scores = self.scorer.score(pairs, self.scorer.fixed(pairs) if fixed is None else fixed, facts)
         self.manual_backward(0 * (scores.policy_chosen + scores.policy_rejected).sum())
+
+    def on_validation_start(self) -> None:
+        """Puts what a checkpoint would hold in place of what this rank has gathered on its own."""
+        take_first_statistics(self.policy, self.trainer.strategy)
 
     def validation_step(self, batch: StepBatch, batch_idx: int) -> None:
         """Scores a batch of validation pairs."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from dpoframe.data.batching import StepBatch
 from dpoframe.train import step as arithmetic
@@ -57,3 +58,14 @@ class Validation:
         row = metric_row(self.loss, self.hooks, STAGE, step, columns, scores, {})
         set_aside(row)
         return row | {"stage": STAGE, **progress}
+
+
+def take_first_statistics(policy: nn.Module, strategy: Any) -> None:
+    """Gives all ranks the buffers of the first one's policy, such as a batch norm's running statistics.
+
+    Each rank's follow from the pairs that it saw. A checkpoint and the aligned model hold the first one's, so these are validated.
+    """
+    kept = policy.state_dict(keep_vars=True) if strategy.world_size > 1 else {}
+    for name, value in policy.named_buffers():
+        if name in kept and value.dtype != torch.bool:
+            torch.distributed.broadcast(value, 0)
