@@ -131,7 +131,7 @@ def compare(work: Path, name: str) -> list[str]:
     change += case.get("change", [])
     own = str(Path(__file__).resolve())
     if "digits" in name or "SD" in name:  # encodes the pictures
-        process(work, own, "--train", recipe, *change, "trainer.max_steps=2")
+        process(work, own, "--train", recipe, *change)
     planned = json.loads(
         process(work, "-m", "dpoframe", "plan", recipe, *(word for one in change for word in ("--set", one)), "--json")
     )

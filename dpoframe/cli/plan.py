@@ -41,14 +41,19 @@ def document(made: Plan) -> dict[str, Any]:
     """The plan as plain values, totals and fit among them."""
     from dataclasses import asdict
 
+    from dpoframe.planning import PARTS
+
     found = asdict(made)
     if made.memory is not None:
         size, shape = made.memory.largest
         found["memory"] = {
             "parts": dict(made.memory.parts),
+            "meaning": {name: PARTS[name] for name in made.memory.parts},
             "total": made.memory.total,
+            "sharing": made.memory.sharing,
+            "together": made.memory.together,
             "largest_tensor": {"bytes": size, "shape": list(shape)},
-            "fits": made.memory.total <= made.hardware.memory,
+            "fits": made.memory.together <= made.hardware.memory,
         }
     return found
 
@@ -60,12 +65,13 @@ def lines(made: Plan) -> Iterator[str]:
     yield ""
     yield from _rows(_size(made))
     if made.memory is not None:
-        share = made.memory.total / made.hardware.memory
+        share = made.memory.together / made.hardware.memory
         yield ""
         yield "memory of one device at the peak of a step, in MiB"
         yield from _rows(_memory(made))
         verdict = "fits" if share <= 1 else "DOES NOT FIT"
-        yield f"  {verdict}: {share:.0%} of the {made.hardware.memory / 2**30:,.0f} GiB of {made.hardware.name}"
+        ranks = f"{made.memory.sharing} ranks in one memory, " if made.memory.sharing > 1 else ""
+        yield f"  {verdict}: {ranks}{share:.0%} of the {made.hardware.memory / 2**30:,.0f} GiB of {made.hardware.name}"
     if made.operations is not None:
         yield ""
         yield from _rows(_cost(made))
@@ -90,9 +96,11 @@ def _size(made: Plan) -> Iterator[tuple[str, str]]:
 
 
 def _memory(made: Plan) -> Iterator[tuple[str, str]]:
+    from dpoframe.planning import PARTS
+
     assert made.memory is not None
     for name, size in made.memory.parts.items():
-        yield name, f"{size / 2**20:>10,.1f}"
+        yield name, f"{size / 2**20:>10,.1f}  {PARTS[name]}"
         if name == "activations":
             largest, shape = made.memory.largest
             yield "  largest tensor", f"{largest / 2**20:>10,.1f}  of shape {' x '.join(map(str, shape))}, within the activations"

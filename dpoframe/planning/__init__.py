@@ -7,6 +7,6 @@ and no content. What it allocates and computes is written down on the way, so no
 from __future__ import annotations
 
 from dpoframe.planning.hardware import PUBLISHED, Hardware, find_hardware
-from dpoframe.planning.plan import Memory, Operations, Plan, make_plan
+from dpoframe.planning.plan import PARTS, Memory, Operations, Plan, make_plan
 
-__all__ = ["PUBLISHED", "Hardware", "Memory", "Operations", "Plan", "find_hardware", "make_plan"]
+__all__ = ["PARTS", "PUBLISHED", "Hardware", "Memory", "Operations", "Plan", "find_hardware", "make_plan"]

@@ -50,6 +50,7 @@ class Ledger(TorchDispatchMode):
         peak: The same at the moment when they were most.
         largest: Bytes and shape of the largest tensor that was made.
         operations: Floating-point operations so far, a multiplication and an addition each counting as one.
+        seen: Names of torch's operations that came, such as `aten::convolution`.
         heap: What the C library holds for the same.
     """
 
@@ -59,6 +60,7 @@ class Ledger(TorchDispatchMode):
         self.peak: dict[str, int] = {}
         self.largest: tuple[int, tuple[int, ...]] = (0, ())
         self.operations = 0
+        self.seen: set[str] = set()
         self.heap = Heap()
         self._highest = 0
         self._kinds: dict[int, str] = {}
@@ -73,6 +75,7 @@ class Ledger(TorchDispatchMode):
             with unset_fake_temporarily():
                 return func(*args, **named)
         out = func(*args, **named)
+        self.seen.add(func._schema.name)
         self._count(func, args, named, out)
         for tensor in tree_leaves(out):
             if isinstance(tensor, FakeTensor):

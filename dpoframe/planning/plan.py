@@ -18,6 +18,7 @@ from dpoframe.losses import combine
 from dpoframe.modality import Batch, Modality
 from dpoframe.planning.hardware import Hardware
 from dpoframe.planning.heap import Heap
+from dpoframe.planning.kernels import kernels_bytes
 from dpoframe.planning.process import load_libraries, resident
 from dpoframe.planning.rehearsal import GRADIENTS, OPTIMIZER, REFERENCE, WEIGHTS, Rehearsal
 from dpoframe.planning.splitting import gathered_bytes, size_of
@@ -27,6 +28,7 @@ from dpoframe.plugins import host as installed
 from dpoframe.train.feeding import data_module
 from dpoframe.train.hooks import RunHooks
 from dpoframe.train.reference import require_reference
+from dpoframe.train.sizes import require_pairs_for
 from dpoframe.types import Example
 
 Pairs: TypeAlias = LoadedPairs | WindowedPairs
@@ -39,24 +41,46 @@ _GPU_FRAMEWORK = 600 * 2**20
 """A CUDA context with the libraries of matrix products: assumed."""
 
 
+PARTS: Mapping[str, str] = {
+    "framework": "Python with its libraries; on a GPU the context",
+    "data": "the pairs",
+    WEIGHTS: "the policy's parameters and buffers",
+    REFERENCE: "the reference's, where it is a model of its own",
+    GRADIENTS: "of what is trained, as far as they are there at the peak",
+    OPTIMIZER: "its state",
+    "activations": "what the backward needs, and what operations need on the way",
+    "buckets": "the copy of the gradients in which ranks exchange them",
+    "gathered": "what is whole at one time of a model whose parts lie on the ranks: layers by twos, and what lies in no layer",
+    "checkpoint": "the copy that is written in the background",
+    "kernels": "code of the libraries that comes into memory when it first runs",
+    "allocator": "held between blocks in use",
+}
+"""What each part of a plan's memory is."""
+
+
 @dataclass(frozen=True)
 class Memory:
     """Bytes on one device at the moment of a step when they are most.
 
     Attributes:
-        parts: By what they are for: framework, data, weights, reference, gradients, optimizer, activations, buckets (in which
-            ranks that hold whole models exchange gradients), gathered (what a rank holds of a split model besides its own part),
-            checkpoint (the copy that is written in the background), allocator.
+        parts: By what they are for; `PARTS` says of each what it is.
         largest: Bytes and shape of the largest tensor among the activations, of one step; it is counted there.
+        sharing: Devices that have the hardware's memory together: the ranks of one machine where they run on its CPU, else 1.
     """
 
     parts: Mapping[str, int]
     largest: tuple[int, tuple[int, ...]]
+    sharing: int = 1
 
     @property
     def total(self) -> int:
         """Bytes in all."""
         return sum(self.parts.values())
+
+    @property
+    def together(self) -> int:
+        """Bytes of all devices that share one memory."""
+        return self.total * self.sharing
 
 
 @dataclass(frozen=True)
@@ -167,7 +191,9 @@ class Planning:
         self.pairs, self.held = pairs, held
         self.data = data_module(recipe, modality, loss, pairs)
         self.notes: list[str] = []
-        self.devices = self._devices()
+        self.ranks = self._ranks()
+        self.devices = self.ranks * recipe.trainer.num_nodes
+        require_pairs_for(self.devices, recipe.trainer, len(pairs.validation))
         self.data.train.world = self.devices
         self.work = survey(self.data.train, self.data.steps, pairs.count)
         if not self.work.whole:
@@ -244,8 +270,10 @@ class Planning:
             parts["gathered"] = gathered_bytes(rehearsal.policy, self.modality.blocks(rehearsal.policy))
         if self.recipe.trainer.save_in_background and not gpu:
             parts["checkpoint"] = rehearsal.state_size()
+        if not gpu:
+            parts["kernels"] = kernels_bytes(rehearsal.ledger.seen)
         parts["allocator"] = self.held_between(rehearsal.ledger.heap, sum(peak.values()))
-        return Memory(parts, rehearsal.ledger.largest)
+        return Memory(parts, rehearsal.ledger.largest, 1 if gpu else self.ranks)
 
     def held_between(self, heap: Heap, peak: int) -> int:
         """Bytes that the allocator holds between blocks that are in use, when they are most."""
@@ -291,8 +319,8 @@ class Planning:
         times = max(1, self.work.steps // (self.recipe.trainer.validate_every or self.work.steps))
         return times * len(self.pairs.validation)
 
-    def _devices(self) -> int:
-        """As many as the recipe says in so many words; `auto` counts as one."""
+    def _ranks(self) -> int:
+        """Those of one machine: as many as the recipe says in so many words; `auto` counts as one."""
         given: Any = self.recipe.trainer.devices
         number = 1
         if isinstance(given, list):
@@ -302,4 +330,4 @@ class Planning:
                 number = int(given)
         if number < 1:
             self.notes.append(f"trainer.devices is {given}: one device is planned for.")
-        return max(1, number) * self.recipe.trainer.num_nodes
+        return max(1, number)

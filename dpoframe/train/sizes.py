@@ -19,7 +19,11 @@ def require_a_pair_each(section: TrainerSection, pairs: LoadedPairs | WindowedPa
     """
     with quiet():
         ranks = make_trainer(section, 1, False, []).world_size
-    held = len(pairs.validation)
+    require_pairs_for(ranks, section, len(pairs.validation))
+
+
+def require_pairs_for(ranks: int, section: TrainerSection, held: int) -> None:
+    """Raises `ConfigError` where a step, or the `held` validation pairs if there are any, are fewer than the ranks."""
     faults = []
     if section.batch_size < ranks:
         faults.append(Fault("trainer.batch_size", f"is {section.batch_size}.", f"Give {ranks} or more, or fewer devices."))

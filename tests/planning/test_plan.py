@@ -13,7 +13,7 @@ from torch import nn
 from dpoframe import ConfigError, PreferencePair, hookimpl
 from dpoframe.cli import main
 from dpoframe.config import load_recipe
-from dpoframe.planning import PUBLISHED, Hardware, Plan, find_hardware, make_plan
+from dpoframe.planning import PARTS, PUBLISHED, Hardware, Plan, find_hardware, make_plan
 from dpoframe.plugins import PluginHost, using
 from dpoframe.testing import toy
 
@@ -137,6 +137,36 @@ def test_memory_by_part(planned: Planned) -> None:
     assert parts["optimizer"] == 8 * made.parameters + 4 * tensors
     assert parts["framework"] > 50 * 2**20
     assert made.memory.total == sum(parts.values())
+
+
+def test_ranks_of_one_machine_share_its_memory(planned: Planned) -> None:
+    """On a CPU the memory of all ranks of one machine must fit; GPUs have a memory each, and so have machines."""
+    alone = planned("trainer.precision=32-true").memory
+    both = planned("trainer.precision=32-true", "trainer.devices=2", "trainer.num_nodes=2").memory
+    cards = planned("trainer.devices=2", device=PUBLISHED["a10"]).memory
+    assert alone is not None
+    assert both is not None
+    assert cards is not None
+    assert (alone.sharing, alone.together) == (1, alone.total)
+    assert (both.sharing, both.together) == (2, 2 * sum(both.parts.values()))
+    assert (cards.sharing, cards.together) == (1, sum(cards.parts.values()))
+    with pytest.raises(ConfigError, match=r"The run has 6 ranks, and each needs a pair:(.|\n)*batch_size"):
+        planned("trainer.devices=3", "trainer.num_nodes=2")
+
+
+@pytest.mark.parametrize(("changes", "part"), [((), "buckets"), (("trainer.strategy=fsdp",), "gathered")])
+def test_every_part_says_what_it_is(changes: tuple[str, ...], part: str, recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Text and document tell of each part what it is, those of several ranks too, and how many share the memory."""
+    words = ["plan", recipe, *(word for one in ("trainer.devices=2", *changes) for word in ("--set", one))]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "2 ranks in one memory" in out
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["memory"]
+    assert part in found["parts"]
+    assert found["meaning"] == {name: PARTS[name] for name in found["parts"]}
+    assert found["together"] == 2 * found["total"]
+    assert all(f"{size / 2**20:,.1f}  {PARTS[name]}" in out for name, size in found["parts"].items() if name == part)
 
 
 def test_half_precision_halves_the_weights(planned: Planned) -> None:
