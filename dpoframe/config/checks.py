@@ -33,11 +33,14 @@ OWN = frozenset(
         "limit_train_batches",
         "limit_val_batches",
         "overfit_batches",
+        "gradient_clip_algorithm",
     )
 )
 
 SPLITTING = frozenset(("fsdp", "deepspeed_stage_3"))
 """Strategies under which no rank has the whole model."""
+WHOLE_MATRICES = frozenset(("adafactor", "muon", "rprop"))
+"""Optimizers of torch that cannot update a parameter of which each rank has some rows."""
 
 
 def with_adapter(modality: Any) -> bool | None:
@@ -124,6 +127,12 @@ def check_split(build: Assembly, trainer: TrainerSection, during: EvaluateSectio
     if trainer.strategy in SPLITTING and during is not None and during.every is not None:
         told = f"needs the whole model while it trains, and trainer.strategy {trainer.strategy} splits it."
         build.fault(("evaluate", "every"), told, "Take ddp, or leave it out.")
+    if trainer.strategy == "fsdp" and trainer.optimizer in WHOLE_MATRICES:
+        told = f"is {trainer.optimizer!r}, which needs whole parameters, and trainer.strategy fsdp splits them."
+        build.fault(("trainer", "optimizer"), told, "Take adamw, or trainer.strategy: ddp.")
+    if trainer.strategy == "fsdp" and trainer.precision == "16-mixed":
+        told = "is '16-mixed', whose scaling of the loss a split model does not have."
+        build.fault(("trainer", "precision"), told, "Take bf16-mixed, or trainer.strategy: ddp.")
 
 
 def check_window(build: Assembly, data: DataSection, trainer: TrainerSection, reference: ReferenceSection) -> None:

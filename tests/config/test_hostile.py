@@ -126,6 +126,18 @@ TEXTS = {
         GOOD + "trainer: {strategy: fsdp_cpu_offload}\n",
         ["trainer.strategy (line 4)", "Take fsdp"],
     ),
+    "split-optimizer": (
+        GOOD + "trainer: {strategy: fsdp, optimizer: adafactor}\n",
+        ["trainer.optimizer (line 4): is 'adafactor', which needs whole parameters", "Take adamw"],
+    ),
+    "split-scaled": (
+        GOOD + "trainer: {strategy: fsdp, precision: 16}\n",
+        ["trainer.precision (line 4): is '16-mixed'", "Take bf16-mixed"],
+    ),
+    "lightning-clipping": (
+        GOOD + "trainer: {lightning: {gradient_clip_algorithm: value}}\n",
+        ["gradient_clip_algorithm (line 4): is set by dpoframe"],
+    ),
     "split-evaluated": (
         GOOD + "trainer: {strategy: fsdp}\nevaluate: {suites: [], every: 2}\n",
         ["evaluate.every (line 5): needs the whole model", "Take ddp"],
