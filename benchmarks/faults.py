@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import hashlib
 import itertools
 import json
@@ -34,6 +35,7 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from safetensors.torch import load_file
+from wandb_stub import Stub, watched
 
 from dpoframe.checkpoint import CheckpointFolder, DurableCheckpointIO
 from dpoframe.config import Recipe, load_recipe
@@ -160,17 +162,17 @@ def end(number: int, limit: float = WAIT) -> int | None:
     return None
 
 
-def leftovers(limit: float = 10.0) -> int:
-    """Processes of a run that are there though it ended; they get `limit` seconds, and are ended then."""
+def leftovers(limit: float = 10.0, but: int = 0) -> int:
+    """Processes of a run that are there though it ended, `but` left out; they get `limit` seconds, and are ended then."""
     until = time.monotonic() + limit
     while time.monotonic() < until:
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
-        if not children():
+        if not set(children()) - {but}:
             return 0
         time.sleep(0.05)
-    left = children()
+    left = set(children()) - {but}
     for number in left:
         os.kill(number, signal.SIGKILL)
     return len(left)
@@ -360,39 +362,36 @@ def damage(folder: Path, draw: random.Random, times: int) -> Iterator[Outcome]:
 
 
 def wandb(folder: Path, draw: random.Random, times: int) -> Iterator[Outcome]:
-    """W&B unreachable, silent, and dying while the run trains: the same end, in at most 45 seconds more."""
-    import socket
-
-    known: dict[str, tuple[dict[str, Any], float]] = {}
-    expected, seconds = unbroken(folder, "copy, dropout", known)
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen(50)
-        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        for name, where in (("unreachable", "http://127.0.0.1:9"), ("silent", address), ("dying", address)):
-            out = folder / name
-            for key in ("DIR", "DATA_DIR", "CACHE_DIR", "CONFIG_DIR"):
-                os.environ[f"WANDB_{key}"] = str(folder / "wandb")
-            (folder / "wandb").mkdir(exist_ok=True)
-            os.environ |= {"WANDB_BASE_URL": where, "WANDB_API_KEY": "0" * 40, "WANDB_SILENT": "true"}
-            started = time.monotonic()
-            process = begin(recipe(reporters=[{"name": "wandb", "mode": "online"}]), out)
-            if name == "dying":
-                while not (out / "metrics.jsonl").is_file() and time.monotonic() < started + WAIT:
-                    time.sleep(0.01)
-                silent.close()
-            code, took = end(process, 120), time.monotonic() - started
-            left = leftovers(30)
-            print(f"W&B {name}: {took:.0f} s, {seconds:.0f} s without it", file=sys.stderr)
-            found = state(out) if code == 0 else {}
-            unlike = [key for key, value in expected.items() if found.get(key) != value]
-            yield (
-                code == 0 and not unlike and not left and took < seconds + 45,
-                (
-                    f"W&B {name}: exit code {code} after {took:.0f} s ({seconds:.0f} without), {', '.join(unlike) or 'nothing'} "
-                    f"differs, {left} processes left: {out.with_suffix('.log').read_text()[-300:] if code else ''}"
-                ),
-            )
+    """W&B's server gone or silent, before the run or from its first row on: the same end, and little waiting, as a user has it."""
+    file = str(toy.__file__)
+    reporting = {"reporters": [{"name": "wandb", "mode": "online"}]}
+    for name, more in (("plain", {}), ("reporting", reporting)):
+        made = recipe(**more).to_dict()
+        made["modality"] |= {"name": f"{file}:ToyModality"}
+        made["data"] |= {"name": f"{file}:toy_dataset"}
+        (folder / f"{name}.yaml").write_text(json.dumps(made | {"plugins": []}))
+    plain = watched(folder / "plain.yaml", folder / "plain", os.environ)
+    expected = state(folder / "plain")
+    for late, (told, number) in itertools.product((False, True), (("gone", signal.SIGKILL), ("silent", signal.SIGSTOP))):
+        out, stub = folder / f"{told} {late}", Stub(folder / f"{told} {late}.asked")
+        if not late:
+            stub.end(number)
+        act = functools.partial(stub.end, number) if late else lambda: None
+        run = watched(folder / "reporting.yaml", out, stub.environment(folder / "wandb"), act)
+        left, started, more = leftovers(but=stub.process.pid), stub.started, run.first - plain.first
+        stub.close()
+        found = state(out) if run.code == 0 else {}
+        unlike = [key for key, value in expected.items() if found.get(key) != value]
+        case = f"W&B {told} {'from the first row on' if late else 'before the run'}"
+        cost = f"start {more:.1f} s more, end {run.last:.1f} s after the export ({plain.last:.1f} without)"
+        print(f"{case}: {cost}", file=sys.stderr, flush=True)
+        yield (
+            run.code == 0 and not unlike and not left and started == late and more < 15 and run.last < 30,
+            (
+                f"{case}: exit code {run.code}, {cost}, online {started}, {', '.join(unlike) or 'nothing'} differs, "
+                f"{left} processes left: {out.with_suffix('.log').read_text()[-300:] if run.code else ''}"
+            ),
+        )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import atexit
 import contextlib
 import hashlib
 import io
+import multiprocessing
+import multiprocessing.util
 import netrc
 import os
 import re
@@ -71,6 +73,7 @@ class Wandb(Reporter):
 
     def start(self, run: RunInfo) -> ReporterSession:
         """Opens the run; a resumed run goes on under the same id."""
+        began = time.monotonic()
         # W&B's reports on itself: they hold tracebacks, and a process waits for them at its exit.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         try:
@@ -79,8 +82,10 @@ class Wandb(Reporter):
             raise MissingExtraError("The reporter wandb", "wandb", "pip install 'dpoframe[wandb]'") from error
 
         mode, model = chosen_mode(self.mode), f"{plain(run.name) or 'model'}:{version_of(run)}"
+        # Loading the library counts, and looking for the server.
+        left = max(CONNECT_SECONDS, START_SECONDS - (time.monotonic() - began))
         settings = wandb.Settings(
-            init_timeout=min(self.timeout, START_SECONDS), console="off", silent=True, x_disable_stats=True, x_disable_meta=True
+            init_timeout=min(self.timeout, left), console="off", silent=True, x_disable_stats=True, x_disable_meta=True
         )
         try:
             opened = wandb.init(
@@ -293,6 +298,15 @@ def bound_exit() -> None:
         else:  # W&B's own hook would only raise
             connection._cleanup()
 
+    def leave_fork() -> None:
+        with contextlib.suppress(Exception):  # it has died
+            within(EXIT_SECONDS, lambda: connection.teardown(0))
+        process.kill()
+        process.wait()
+
+    if multiprocessing.parent_process() is not None:  # ends without atexit: W&B's own hook is not called either
+        multiprocessing.util.Finalize(None, leave_fork, exitpriority=0)
+        return
     # A thread from now on: at its exit Python begins none. Registered after W&B's own hook, this one is called before it.
     threading.Thread(target=watch, daemon=True).start()
     atexit.register(leave)

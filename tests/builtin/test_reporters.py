@@ -209,29 +209,41 @@ def test_wandb_links_the_evaluation_to_its_model(use: Any, info: RunInfo, wandb_
 
 
 ENDING = """
-import os, signal, sys
+import multiprocessing, os, signal, sys
 from pathlib import Path
 from dpoframe import RunInfo
 from dpoframe.builtin import wandb
 wandb.EXIT_SECONDS = 0.5
-session = wandb.Wandb(mode="offline", timeout=1.0).start(RunInfo(Path(sys.argv[1]), "run", {}, {}))
-session.log({"step": 0, "loss": 1.0})
-_, process = wandb.service()
-print(process.pid, flush=True)
-os.kill(process.pid, getattr(signal, sys.argv[2]))
-if sys.argv[2] == "SIGKILL":
-    process.wait()
+def run():
+    session = wandb.Wandb(mode="offline", timeout=1.0).start(RunInfo(Path(sys.argv[1]), "run", {}, {}))
+    session.log({"step": 0, "loss": 1.0})
+    _, process = wandb.service()
+    print(process.pid, flush=True)
+    os.kill(process.pid, getattr(signal, sys.argv[2]))
+    if sys.argv[2] == "SIGKILL":
+        process.wait()
+    else:
+        session.finish("finished")
+if sys.argv[3] == "itself":
+    run()
 else:
-    session.finish("finished")
+    rank = multiprocessing.get_context("fork").Process(target=run)
+    rank.start()
+    rank.join()
+    sys.exit(rank.exitcode)
 """
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+@pytest.mark.parametrize("who", ["itself", "forked"])
 @pytest.mark.parametrize("number", ["SIGSTOP", "SIGKILL"])
-def test_wandbs_process_does_not_keep_ours(number: str, info: RunInfo, wandb_folders: None) -> None:
-    """Where W&B's own process does nothing more, or has died, ours ends at once all the same; none is left, and none raises."""
+def test_wandbs_process_does_not_keep_ours(number: str, who: str, info: RunInfo, wandb_folders: None) -> None:
+    """Where W&B's own process does nothing more, or has died, ours ends at once all the same; none is left, and none raises.
+
+    So too where a rank that was forked reports, which ends without the hooks that Python calls at its exit.
+    """
     pytest.importorskip("wandb")
-    line = [sys.executable, "-c", ENDING, str(info.folder), number]
+    line = [sys.executable, "-c", ENDING, str(info.folder), number, who]
     own = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}  # not that of the tests before
     ended = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False, env=own)
     assert ended.returncode == 0, ended.stderr
