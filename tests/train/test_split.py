@@ -20,7 +20,7 @@ from dpoframe.plugins import PluginHost
 from dpoframe.testing import in_ranks
 from dpoframe.train.fit import fit
 from dpoframe.train.sharding.outline import Outline
-from dpoframe.train.sharding.splitting import split
+from dpoframe.train.sharding.splitting import separable, split
 
 TWO = ("trainer.devices=2", "trainer.strategy=fsdp")
 LONGER = (*TWO, "trainer.save_every=1", "trainer.max_steps=6")
@@ -74,6 +74,18 @@ def test_a_scalar_cannot_be_split() -> None:
     with pytest.raises(ConfigError, match=r"scale cannot be split: .* Take trainer\.strategy: ddp"):
         split(model, [], Any)  # type: ignore[arg-type]
     assert type(model) is nn.Linear
+
+
+def test_a_block_that_shares_a_parameter_is_none_of_its_own() -> None:
+    """It stays with what lies around it; a block that is called in two places has what it needs in both."""
+    model = nn.ModuleDict({name: nn.Linear(2, 2) for name in ("embedding", "first", "second", "head")})
+    model["twice"] = model["second"]
+    model["head"].weight = model["embedding"].weight
+    blocks = [model["embedding"], model["first"], model["second"]]
+    assert separable(model, blocks) == [model["first"], model["second"]]
+    model["first"].bias = model["second"].bias
+    assert separable(model, blocks) == []
+    assert separable(model, [model]) == [model]
 
 
 def test_blocks_are_those_the_class_names() -> None:

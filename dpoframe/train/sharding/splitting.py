@@ -38,7 +38,27 @@ def split(model: nn.Module, blocks: Sequence[nn.Module], mesh: DeviceMesh) -> No
         )
     root = Root(model)
     known = {id(part): depth for depth, part in enumerate(model.modules())}
-    for block in sorted(blocks, key=lambda part: known[id(part)], reverse=True):  # the inner ones first
+    for block in sorted(separable(model, blocks), key=lambda part: known[id(part)], reverse=True):  # the inner ones first
         fully_shard(block, mesh=mesh, reshard_after_forward=True)
     fully_shard(root, mesh=mesh, reshard_after_forward=True)
     model.__dict__[ROOT] = root
+
+
+def separable(model: nn.Module, blocks: Sequence[nn.Module]) -> list[nn.Module]:
+    """The blocks of which no parameter is used outside as well, as an embedding's is by the head that shares it.
+
+    A parameter can be gathered with one block alone; the others stay with what lies around them.
+    """
+    places: dict[int, set[str]] = {}
+    for name, value in model.named_parameters(remove_duplicate=False):
+        places.setdefault(id(value), set()).add(name)
+    names: dict[int, list[str]] = {}
+    for name, part in model.named_modules(remove_duplicate=False):
+        names.setdefault(id(part), []).append(name)
+
+    def is_apart(block: nn.Module) -> bool:
+        own = list(block.named_parameters(remove_duplicate=False))
+        inside = {f"{place}.{name}".lstrip(".") for place in names[id(block)] for name, _ in own}
+        return all(places[id(value)] <= inside for _, value in own)
+
+    return [block for block in blocks if is_apart(block)]
