@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -24,8 +25,8 @@ def keep_trained(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Te
     return {name: value for name, value in state.items() if name in names}
 
 
-def require_trained(module: nn.Module, saved: Collection[str]) -> None:
-    """Raises `CheckpointError` where a checkpoint holds other parameters than this module would save."""
+def require_trained(module: nn.Module, saved: Mapping[str, Any]) -> None:
+    """Raises `CheckpointError` where a checkpoint holds other parameters than this module would save, or of other shapes."""
     wanted = kept_names(module)
     missing, unknown = sorted(wanted - set(saved)), sorted(set(saved) - wanted)
     if missing or unknown:
@@ -33,3 +34,16 @@ def require_trained(module: nn.Module, saved: Collection[str]) -> None:
             f"The checkpoint does not fit the model: it lacks {len(missing)} parameters ({', '.join(missing[:3])}) and has "
             f"{len(unknown)} that the model lacks ({', '.join(unknown[:3])}). Resume with the recipe and libraries it was made by."
         )
+    state = module.state_dict(keep_vars=True)
+    shapes = {name: (_shape(saved[name]), _shape(state[name])) for name in sorted(wanted)}
+    if other := [name for name, (then, now) in shapes.items() if then != now]:
+        then, now = shapes[other[0]]
+        raise CheckpointError(
+            f"The checkpoint does not fit the model: {other[0]} has the shape {then} there, and {now} in the model. Resume with "
+            "the recipe and libraries it was made by."
+        )
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    """That of the whole, under whatever strategy."""
+    return tuple(getattr(value, "ds_shape", getattr(value, "shape", ())))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from dpoframe import ConfigError, DataError
+from dpoframe import CheckpointError, ConfigError, DataError
 from dpoframe.train.changes import differences
 from dpoframe.train.fit import fit
 
@@ -94,6 +94,13 @@ def test_other_weights_are_refused(whole: Any, go_on: Any, make_recipe: Any, mon
     with pytest.raises(ConfigError, match="weights: the model's weights before training are not those"):
         go_on("run")
     assert go_on("run", allow=("weights",)).status == "finished"
+
+
+def test_weights_of_another_shape_are_no_change_to_allow(whole: Any, go_on: Any) -> None:
+    """The message names the first of them and both shapes. A split model would take the rows that it finds."""
+    modality = {"name": "measured", "width": 6}
+    with pytest.raises(CheckpointError, match=r"embedding\.weight has the shape \(29, 8\) there, and \(29, 6\) in the model"):
+        go_on("run", modality=modality, allow=("modality", "weights"))
 
 
 def test_other_data_can_be_allowed(run: Any, go_on: Any, tmp_path: Path) -> None:
