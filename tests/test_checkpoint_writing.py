@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -116,7 +117,28 @@ def test_what_fails_in_the_background_is_raised(folder: CheckpointFolder, monkey
     with pytest.raises(MachineError, match="disk has 0 MiB left"):
         writer.teardown()
     writer.teardown()
+    assert not writer.failed
     assert folder.latest() == folder.at(2)
+
+
+def test_a_failure_is_known_at_once(folder: CheckpointFolder, gated: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing has failed while it is being written, nor where it was written; what fails is known once it has."""
+    writer = BackgroundCheckpointIO()
+    assert not writer.failed
+    writer.save_checkpoint(state(3), folder.at(3))
+    assert not writer.failed
+    gated.set()
+    writer.wait()
+    assert not writer.failed
+    disk(monkeypatch, 0, 0)
+    writer.save_checkpoint(state(4), folder.at(4))
+    until = time.monotonic() + 20
+    while not writer.failed and time.monotonic() < until:
+        time.sleep(0.01)
+    assert writer.failed
+    with pytest.raises(MachineError, match="disk has 0 MiB left"):
+        writer.wait()
+    assert not DurableCheckpointIO().failed
 
 
 def test_copies_keep_what_is_shared_apart_from_the_original() -> None:

@@ -16,7 +16,8 @@ class BackgroundCheckpointIO(DurableCheckpointIO):
     """Copies the state into memory and writes it from a thread, of which there is one.
 
     A save waits for the one before, so no more than one copy is held; what went wrong in the thread is raised then, or by
-    `wait`. A checkpoint counts when its manifest is there, as ever: a process that is killed meanwhile loses that one alone.
+    `wait`, and `failed` says so as soon as it is known. A checkpoint counts when its manifest is there, as ever: a process that
+    is killed meanwhile loses that one alone.
     """
 
     def __init__(self) -> None:
@@ -38,6 +39,11 @@ class BackgroundCheckpointIO(DurableCheckpointIO):
         """As ever, once nothing is being written."""
         self.wait()
         return super().load_pieces(path)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is known by now that the last save went wrong; `wait` then raises what did."""
+        return self._writing is not None and self._writing.done() and self._writing.exception() is not None
 
     def wait(self) -> None:
         """Returns when nothing is being written; raises what went wrong."""

@@ -15,9 +15,10 @@ from types import FrameType
 from typing import Any, cast
 
 import lightning
-import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
+
+from dpoframe.train.together import greatest
 
 SIGHUP: int | None = getattr(signal, "SIGHUP", None)  # not on Windows
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *([] if SIGHUP is None else [SIGHUP]))
@@ -93,6 +94,8 @@ def passed_on(trainer: lightning.Trainer) -> Iterator[list[int]]:
 class Interruption(Callback):
     """Turns a signal into a flag that all ranks read at the end of each step; `requested` is then the signal's number.
 
+    `unsaved` is 1 there where it is known by then that a checkpoint could not be written in the background of some rank.
+
     A second signal ends the process as if there were no handler, but for SIGHUP: a terminal that closes sends it twice, from
     the shell and from the system. Where SIGHUP is ignored, as under nohup, it stays so. Another signal within `ONE_REQUEST` is
     the same request, sent to the process group and passed on by whoever started the ranks: it may come when the step is long
@@ -102,7 +105,7 @@ class Interruption(Callback):
 
     def __init__(self) -> None:
         self.received, self.since = 0, 0.0
-        self.requested = 0
+        self.requested = self.unsaved = 0
         main = threading.current_thread() is threading.main_thread()
         self._before = {number: signal.getsignal(number) for number in SIGNALS} if main else {}
         self._taken: list[int] = []
@@ -127,12 +130,9 @@ class Interruption(Callback):
             sys.stderr.write("\nFinishing this step and saving; once more ends the run at once, from its last checkpoint.\n")
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any) -> None:
-        """Makes the flag known to all ranks."""
-        self.requested = self.received or sum(_asked)
-        if trainer.world_size > 1:
-            flag = torch.tensor(self.requested, device=trainer.strategy.root_device)
-            torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
-            self.requested = int(flag)
+        """Makes the flag known to all ranks, and in the same exchange whether a checkpoint could not be written on one."""
+        unsaved = bool(getattr(trainer.strategy.checkpoint_io, "failed", False))
+        self.requested, self.unsaved = greatest([self.received or sum(_asked), int(unsaved)], trainer.strategy)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Gives the signals back."""

@@ -7,8 +7,10 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Checkpoint
 
+from dpoframe.checkpoint import DurableCheckpointIO
 from dpoframe.train.interruption import InterruptedRunError, Interruption
 from dpoframe.train.retention import Retention
+from dpoframe.train.together import raise_together
 
 
 def default_interval(steps: int) -> int:
@@ -42,7 +44,9 @@ class Saving(Checkpoint):
         self.validate_every, self.interruption = validate_every, interruption
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any) -> None:
-        """Saves where it is time and no validation follows; ends an interrupted run."""
+        """Saves where it is time and no validation follows; ends an interrupted run, and one that cannot be saved."""
+        if self.interruption.unsaved:
+            settle(trainer)
         step = trainer.global_step
         if step == self.steps:
             trainer.should_stop = True  # Lightning then runs the validation that is due at the end
@@ -54,12 +58,17 @@ class Saving(Checkpoint):
         self.retention.require_figure(pl_module.validation_row)
         self._save_or_stop(trainer, validated=True)
 
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Waits for the last checkpoint: no model is exported of a run that could not be saved."""
+        settle(trainer)
+
     def _save_or_stop(self, trainer: lightning.Trainer, validated: bool = False) -> None:
         step, number = trainer.global_step, self.interruption.requested
         best = self.retention.measures(step, validated) and self._is_among_best(trainer)
         if self._due(step) or number or trainer.should_stop or best:
             self.save(trainer)
         if number and step < self.steps:
+            settle(trainer)
             raise InterruptedRunError(number, step)
 
     def save(self, trainer: lightning.Trainer) -> None:
@@ -80,3 +89,14 @@ class Saving(Checkpoint):
         if self.validate_every == 0:
             return False
         return ends or (self.validate_every is not None and step % self.validate_every == 0)
+
+
+def settle(trainer: lightning.Trainer) -> None:
+    """Returns on all ranks when none is writing a checkpoint; raises on all of them where one could not."""
+    writer, own = trainer.strategy.checkpoint_io, None
+    try:
+        if isinstance(writer, DurableCheckpointIO):
+            writer.wait()
+    except Exception as error:  # told to the other ranks first
+        own = error
+    raise_together(own, trainer.strategy)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,21 @@ import pytest
 import torch
 
 from dpoframe import MachineError
-from dpoframe.checkpoint import CheckpointFolder
+from dpoframe.checkpoint import BackgroundCheckpointIO, CheckpointFolder
+from dpoframe.testing import in_ranks
+from dpoframe.train.fit import fit
+from dpoframe.train.interruption import ask_to_end
 
 EVERY = ("trainer.max_steps=6", "trainer.save_every=1", "trainer.keep_checkpoints=2")
 
 
-def full_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The disk is full half-way through the checkpoint of that step."""
+def full_at(step: int, monkeypatch: pytest.MonkeyPatch, rank: str | None = None) -> None:
+    """The disk is full half-way through the checkpoint of that step, or through one rank's part of it."""
     plain = torch.save
 
     def save(checkpoint: Any, file: Any, *given: Any, **named: Any) -> None:
-        if isinstance(checkpoint, dict) and checkpoint.get("global_step") == step:
+        here = rank is None or os.environ.get("RANK") == rank
+        if here and isinstance(checkpoint, dict) and checkpoint.get("global_step") == step:
             file.write(b"half of it")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         plain(checkpoint, file, *given, **named)
@@ -61,3 +67,60 @@ def test_no_rank_waits(background: str, run: Any, look: Any, monkeypatch: pytest
             run("run", *changes)
     again = run("run", *changes, resume=True)
     assert [row["step"] for row in look.rows(again)] == list(range(6))
+
+
+def seen_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A save in the background is over when the next step begins."""
+    plain = BackgroundCheckpointIO.save_checkpoint
+
+    def save(self: BackgroundCheckpointIO, *given: Any, **named: Any) -> None:
+        plain(self, *given, **named)
+        assert self._writing is not None
+        wait([self._writing])
+
+    monkeypatch.setattr(BackgroundCheckpointIO, "save_checkpoint", save)
+
+
+def test_a_failure_in_the_background_ends_the_next(run: Any, look: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the next save, which may be hours away: saved after the second step, the run ends with the third of six."""
+    seen_at_once(monkeypatch)
+    full_at(2, monkeypatch)
+    with pytest.raises(MachineError, match="No space left on device"):
+        run("run", "trainer.max_steps=6", "trainer.save_every=2", "trainer.save_in_background=true")
+    assert [row["step"] for row in look.rows(tmp_path / "run")] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("step", "rows"), [(2, 3), (6, 6)], ids=["on the way", "the last"])
+def test_a_part_that_cannot_be_written_ends_all(
+    step: int, rows: int, make_recipe: Any, host: Any, look: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a split model the second rank writes a part of its own: where it fails both end with its words, and none exports."""
+    seen_at_once(monkeypatch)
+    full_at(step, monkeypatch, rank="1")
+    split = ("trainer.devices=2", "trainer.strategy=fsdp", "trainer.save_in_background=true")
+
+    def fails() -> None:
+        with pytest.raises(MachineError, match=r"part-00001-of-00002\.ckpt could not be written \(No space left on device\)"):
+            fit(make_recipe("trainer.max_steps=6", "trainer.save_every=2", *split), tmp_path / "run", host=host)
+
+    in_ranks(fails)
+    assert [row["step"] for row in look.rows(tmp_path / "run")] == list(range(rows))
+    assert not (tmp_path / "run" / "model").exists()
+    kept = CheckpointFolder(tmp_path / "run" / "checkpoints")
+    assert kept.steps() == [one for one in (2, 4) if one < step]
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_an_interrupted_run_waits_for_every_part(
+    rank: str, make_recipe: Any, host: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint that an interruption asks for is written, or the run does not say that it was: on no rank."""
+    full_at(1, monkeypatch, rank)
+    split = ("trainer.devices=2", "trainer.strategy=fsdp", "trainer.save_in_background=true", "trainer.max_steps=6")
+
+    def fails() -> None:
+        ask_to_end(signal.SIGTERM)
+        with pytest.raises(MachineError, match="No space left on device"):
+            fit(make_recipe(*split), tmp_path / "run", host=host)
+
+    in_ranks(fails)

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from dpoframe.checkpoint import DurableCheckpointIO
 from dpoframe.checkpoint.pieces import Pieces, own_rows, part_of, pieces_only, with_pieces
-from dpoframe.errors import MachineError
+from dpoframe.train.together import raise_together
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -64,7 +64,7 @@ class ShardedStrategy(ModelParallelStrategy):
             self.checkpoint_io.save_checkpoint(state, part_of(path, self.global_rank, ranks))
         except Exception as error:  # told to the other ranks first
             own = error
-        self._fail_together(own)
+        raise_together(own, self)  # the others would wait in the next step
 
     @override
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
@@ -90,15 +90,6 @@ class ShardedStrategy(ModelParallelStrategy):
             state = {number: _own_state(parameters[number], one) for number, one in saved["state"].items()}
             restored.append({**saved, "state": state})
         super(ModelParallelStrategy, self).load_optimizer_state_dict({"optimizer_states": restored})
-
-    def _fail_together(self, own: Exception | None) -> None:
-        """Raises on every rank where one could not write: the others would wait for it in the next step."""
-        everyone: list[Any] = [None] * self.world_size
-        torch.distributed.all_gather_object(everyone, str(own or ""))
-        if own is not None:
-            raise own
-        if faults := [message for message in everyone if message]:
-            raise MachineError(faults[0])
 
 
 def _own_part(mine: Any, saved: Any) -> Any:
