@@ -10,6 +10,9 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
+LONGEST_REPORT = 8000
+"""Characters of a traceback that are kept, the last ones: so many fit into a pipe that nobody reads."""
+
 
 def in_ranks(function: Callable[[], Any], count: int = 2, *, env: Mapping[str, str] | None = None, longest: float = 300.0) -> None:
     """Calls `function` in `count` forked processes, on the CPU, with what torchrun tells each of them in its environment.
@@ -32,30 +35,35 @@ def in_ranks(function: Callable[[], Any], count: int = 2, *, env: Mapping[str, s
     told |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "GROUP_RANK": "0", **(env or {})}
     reports = forking.SimpleQueue()
     ranks = [forking.Process(target=_rank, args=(function, number, told, reports), daemon=False) for number in range(count)]
+    faults: list[str] = []
     for rank in ranks:
         rank.start()
     try:
-        failed = _wait(ranks, longest)
+        failed = _wait(ranks, longest, reports, faults)
     finally:
         for rank in ranks:
             rank.kill()
             rank.join()
-    faults = []
-    while not reports.empty():
-        faults.append(reports.get())
+    _read(reports, faults)
     if failed or faults:
         codes = [rank.exitcode for rank in ranks]
         raise AssertionError("\n".join([f"the ranks ended with {codes}", *faults]))
 
 
-def _wait(ranks: list[Any], longest: float) -> bool:
+def _wait(ranks: list[Any], longest: float, reports: Any, faults: list[str]) -> bool:
     """Until all have ended, or one has failed and the others had a while to follow; whether it went wrong."""
     end = time.monotonic() + longest
     while any(rank.is_alive() for rank in ranks) and time.monotonic() < end:
         if any(rank.exitcode for rank in ranks):
             end = min(end, time.monotonic() + 10)
+        _read(reports, faults)  # a rank waits for room in the pipe
         time.sleep(0.02)
     return any(rank.exitcode != 0 for rank in ranks)
+
+
+def _read(reports: Any, faults: list[str]) -> None:
+    while not reports.empty():
+        faults.append(reports.get())
 
 
 def _rank(function: Callable[[], Any], number: int, told: Mapping[str, str], reports: Any) -> None:
@@ -68,6 +76,6 @@ def _rank(function: Callable[[], Any], number: int, told: Mapping[str, str], rep
     try:
         function()
     except BaseException:
-        reports.put(f"rank {number}: {traceback.format_exc()}")
+        reports.put(f"rank {number}: {traceback.format_exc()[-LONGEST_REPORT:]}")
         os._exit(1)
     os._exit(0)
