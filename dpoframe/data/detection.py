@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from dpoframe.data.ahead import Ahead
 from dpoframe.data.layouts import LAYOUTS, Layout
 from dpoframe.data.rows import RawRow, RowError
 from dpoframe.errors import DataError, suggestion
@@ -17,7 +18,10 @@ _ABSENT = object()
 
 
 def to_pairs(
-    rows: Iterable[RawRow | RefusedRow], layout: str = "auto", columns: Mapping[str, str] | None = None
+    rows: Iterable[RawRow | RefusedRow],
+    layout: str = "auto",
+    columns: Mapping[str, str] | None = None,
+    ahead: Ahead | None = None,
 ) -> Iterator[PreferencePair | RefusedRow]:
     """Pairs of raw rows, one for one; a `RefusedRow` for each row that makes none.
 
@@ -25,23 +29,26 @@ def to_pairs(
         rows: What a file holds.
         layout: Name of a layout, or `auto` to tell it from the first rows.
         columns: The layout's column name to the file's own; dots reach into nested objects (`prompt: info.post`).
+        ahead: Rows to leave out, of which no pair is made; the layout is told from the first rows all the same.
 
     Raises:
         DataError: the layout is unknown, cannot be told or can be two, or a mapped column does not exist.
     """
     mapping = dict(columns or {})
     _check_names(layout, mapping)
-    stream = iter(rows)
-    first = _first_rows(stream)
+    stream, left = iter(rows), ahead or Ahead()
+    with left.paused():
+        first = _first_rows(stream)
     sample = [renamed(row.values, mapping) for row in first if isinstance(row, RawRow)]
     if not sample:
-        yield from (row for row in first if isinstance(row, RefusedRow))
+        yield from (row for row in first if isinstance(row, RefusedRow) and not left.over())
         return
     _check_mapped([row.values for row in first if isinstance(row, RawRow)], mapping)
     taken = LAYOUTS[layout] if layout != "auto" else detect(sample, first[0].source)
     _check_columns(taken, sample)
     for row in itertools.chain(first, stream):
-        yield row if isinstance(row, RefusedRow) else _pair(taken, row, mapping)
+        if not left.over():
+            yield row if isinstance(row, RefusedRow) else _pair(taken, row, mapping)
 
 
 def _pair(layout: Layout, row: RawRow, mapping: Mapping[str, str]) -> PreferencePair | RefusedRow:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from dpoframe.data.ahead import Ahead
 from dpoframe.data.files import MAX_ROW_BYTES, lines, opened
 from dpoframe.data.rows import RawRow, RowError, shown
 from dpoframe.errors import DataError
@@ -18,20 +19,23 @@ SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".ndjson", ".ndjson.gz")
 _SPACE = " \t\r\n"
 
 
-def json_rows(path: Path) -> Iterator[RawRow | RefusedRow]:
+def json_rows(path: Path, ahead: Ahead | None = None) -> Iterator[RawRow | RefusedRow]:
     """Rows of a file of JSON Lines or of one JSON array; which of the two, its first character tells.
 
-    Blank lines are no rows; the row number of JSON Lines is the line number. Memory is bounded by the largest row.
+    Blank lines are no rows; the row number of JSON Lines is the line number. Memory is bounded by the largest row. Lines that
+    `ahead` leaves out are not parsed.
     """
     with opened(path) as file:
         start = file.tell()
         is_array = file.read(4096).lstrip()[:1] == b"["
         file.seek(start)
-        yield from _array_rows(file, path) if is_array else _line_rows(file, str(path))
+        yield from _array_rows(file, path) if is_array else _line_rows(file, str(path), ahead or Ahead())
 
 
-def _line_rows(file: BinaryIO, source: str) -> Iterator[RawRow | RefusedRow]:
+def _line_rows(file: BinaryIO, source: str, ahead: Ahead) -> Iterator[RawRow | RefusedRow]:
     for number, line in enumerate(lines(file), start=1):
+        if (line is None or line.strip()) and ahead.over():
+            continue
         if line is None:
             yield RefusedRow(source, number, "over-long", f"The line has more than {MAX_ROW_BYTES:,} bytes.")
         elif line.strip():

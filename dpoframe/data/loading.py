@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -159,7 +159,7 @@ def load_pairs(
     held = _held_out(section.validation, host, modality, codes)
     wanted = 0.0 if section.validation is None else section.validation
     if (window := getattr(section, "window", None)) is not None:
-        rows = partial(open_dataset, section.name, section.options, host)
+        rows = partial(_behind, section.name, section.options, host)
         checks = partial(Inspection, label, modality, allow=codes)
         aside = (held.checks, held.pairs, held.refused) if held else _whole(wanted)
         return read_windowed(label, window, section.limit, rows, checks, aside)
@@ -168,6 +168,10 @@ def load_pairs(
     if held is not None:
         return _joined(read, held, read.pairs, held.pairs)
     return _joined(read, None, *split_by_prompt(read.pairs, _number(wanted), seed))
+
+
+def _behind(name: str, options: Mapping[str, Any], host: PluginHost, ahead: int) -> Iterator[PreferencePair | RefusedRow]:
+    return open_dataset(name, options, host, ahead=ahead)
 
 
 def _require_limit(limit: int | None) -> None:

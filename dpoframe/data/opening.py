@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import ConfigDict, ValidationError, validate_call
 from pydantic.errors import PydanticUserError
 
+from dpoframe.data.readers import FileRows
 from dpoframe.data.rows import shown
 from dpoframe.errors import ConfigError, DpoframeError, Fault, PluginError, suggestion
 from dpoframe.plugins import PluginHost, using
@@ -18,9 +20,11 @@ Source = Callable[..., Iterable[PreferencePair | RefusedRow]]
 
 
 def open_dataset(
-    name: str, options: Mapping[str, Any], host: PluginHost, where: str = "data"
+    name: str, options: Mapping[str, Any], host: PluginHost, where: str = "data", ahead: int = 0
 ) -> Iterator[PreferencePair | RefusedRow]:
     """Pairs and refused rows of the data set that `host` knows as `name`; messages call the options' place `where`.
+
+    The first `ahead` rows are left out; where the data set reads files nothing is made of them.
 
     Raises:
         UnknownNameError: no plugin supplies the name.
@@ -33,7 +37,10 @@ def open_dataset(
     # A data set made of others (a mixture) finds them in the same host.
     with using(host):
         rows = _guarded(name, lambda: _call(name, target, options, where))
-    return _only_pairs(name, iter(rows))
+    if isinstance(rows, FileRows):
+        rows.ahead.count = ahead
+        return _only_pairs(name, rows)
+    return itertools.islice(_only_pairs(name, iter(rows)), ahead, None)
 
 
 def _check_keys(name: str, target: Source, options: Mapping[str, Any], where: str) -> None:

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
 from dpoframe.data import json_rows as json_files
 from dpoframe.data import table_rows as tables
+from dpoframe.data.ahead import Ahead
 from dpoframe.data.detection import to_pairs
 from dpoframe.data.files import data_files
+from dpoframe.data.rows import RawRow
 from dpoframe.types import PreferencePair, RefusedRow
 
 Rows = Iterator[PreferencePair | RefusedRow]
+Read = Callable[[Path, Ahead], Iterator[RawRow | RefusedRow]]
+
+
+class FileRows(Iterator[PreferencePair | RefusedRow]):
+    """Pairs and refused rows of some files, one file after the other.
+
+    Attributes:
+        ahead: Set before the first row is asked for, it leaves out so many rows, which costs little.
+    """
+
+    def __init__(self, files: Sequence[Path], read: Read, layout: str, columns: Mapping[str, str] | None) -> None:
+        self.ahead = Ahead()
+        self._rows = chain.from_iterable(to_pairs(read(file, self.ahead), layout, columns, self.ahead) for file in files)
+
+    def __next__(self) -> PreferencePair | RefusedRow:
+        """The next row."""
+        return next(self._rows)
 
 
 def jsonl(
@@ -30,7 +49,7 @@ def jsonl(
         DataError: the file is missing, damaged, not text, or its layout cannot be told.
     """
     files = data_files(path, json_files.SUFFIXES, split)
-    return chain.from_iterable(to_pairs(json_files.json_rows(file), layout, columns) for file in files)
+    return FileRows(files, json_files.json_rows, layout, columns)
 
 
 def csv(
@@ -45,7 +64,7 @@ def csv(
     Args and errors as in `jsonl`; `delimiter` is one character.
     """
     files = data_files(path, tables.CSV_SUFFIXES, split)
-    return chain.from_iterable(to_pairs(tables.csv_rows(file, delimiter), layout, columns) for file in files)
+    return FileRows(files, lambda file, _: tables.csv_rows(file, delimiter), layout, columns)
 
 
 def parquet(
@@ -53,7 +72,7 @@ def parquet(
 ) -> Rows:
     """Preferences in Parquet, a few hundred rows in memory at a time. Args and errors as in `jsonl`."""
     files = data_files(path, tables.PARQUET_SUFFIXES, split)
-    return chain.from_iterable(to_pairs(tables.parquet_rows(file), layout, columns) for file in files)
+    return FileRows(files, tables.parquet_rows, layout, columns)
 
 
 def huggingface(

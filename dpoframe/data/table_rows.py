@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dpoframe.data.ahead import Ahead
 from dpoframe.data.files import MAX_ROW_BYTES, lines, opened, reading
 from dpoframe.data.rows import RawRow, shown
 from dpoframe.errors import DataError
@@ -64,8 +65,8 @@ def _csv_row(source: str, number: int, header: list[str], record: list[str] | cs
     return RawRow(source, number, {name: value or None for name, value in zip(header, record, strict=True)})
 
 
-def parquet_rows(path: Path) -> Iterator[RawRow | RefusedRow]:
-    """Rows of a Parquet file, a few hundred in memory at a time."""
+def parquet_rows(path: Path, ahead: Ahead | None = None) -> Iterator[RawRow | RefusedRow]:
+    """Rows of a Parquet file, a few hundred in memory at a time; row groups that `ahead` leaves out are not read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -73,14 +74,25 @@ def parquet_rows(path: Path) -> Iterator[RawRow | RefusedRow]:
     try:
         # With pre_buffer on, Arrow reads whole row groups ahead: five times the memory for the same rows.
         with reading(path), pq.ParquetFile(path, pre_buffer=False) as file:
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-                for values in _values(batch):
-                    number += 1
-                    yield _parquet_row(str(path), number, values)
+            for rows, batch in _batches(file, ahead or Ahead()):
+                for place, values in enumerate(_values(batch) if batch is not None else (), start=1):
+                    yield _parquet_row(str(path), number + place, values)
+                number += rows
     except pa.ArrowException as error:
         raise DataError(
             f"{path} is not a whole Parquet file, it breaks after row {number}: {str(error).splitlines()[0]}"
         ) from error
+
+
+def _batches(file: Any, ahead: Ahead) -> Iterator[tuple[int, Any]]:
+    """Pieces of a file with their numbers of rows; None for a piece that is left out."""
+    for group in range(file.num_row_groups):
+        size = file.metadata.row_group(group).num_rows
+        if ahead.over(size):
+            yield size, None
+            continue
+        for batch in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=[group]):
+            yield batch.num_rows, None if ahead.over(batch.num_rows) else batch
 
 
 def _values(batch: Any) -> Iterator[dict[str, Any] | UnicodeDecodeError]:

@@ -151,7 +151,7 @@ def read_windowed(
     name: str,
     size: int,
     limit: int | None,
-    open_rows: Callable[[], Rows],
+    open_rows: Callable[[int], Rows],
     checks: Callable[[Collection[bytes]], Inspection],
     held: tuple[Inspection, list[PreferencePair], list[RefusedRow]] | int,
 ) -> WindowedPairs:
@@ -161,14 +161,14 @@ def read_windowed(
         name: What messages call it.
         size: Pairs a window.
         limit: Most training pairs.
-        open_rows: Opens the source from its beginning.
+        open_rows: Opens the source behind so many of its rows.
         checks: `checks(held_out)` makes the checks of one window; prompts of `held_out` are refused.
         held: A pass over a validation set of its own, or how many pairs at the beginning are held out for validation.
 
     Raises:
         DataError: nothing in the first window can be used.
     """
-    aside, skip = (_head(open_rows(), checks(()), held), True) if isinstance(held, int) else (held, False)
+    aside, skip = (_head(open_rows(0), checks(()), held), True) if isinstance(held, int) else (held, False)
     found, validation, refused = aside
     reader = WindowReader(name, size, open_rows, partial(checks, found.prompts), found.rows if skip else 0, limit)
     reader.told = lambda number, mark, rows: refused.extend(rows)

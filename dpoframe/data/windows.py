@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -50,7 +49,7 @@ class WindowReader:
     Attributes:
         name: What the rows come from, for messages.
         size: Pairs a window.
-        open: Opens the source from its beginning.
+        open: Opens the source behind so many of its rows.
         inspection: Makes the checks of one window.
         skip: Rows at the beginning that are not trained on.
         limit: Most pairs; None for all.
@@ -63,7 +62,7 @@ class WindowReader:
 
     name: str
     size: int
-    open: Callable[[], Rows]
+    open: Callable[[int], Rows]
     inspection: Callable[[], Inspection]
     skip: int = 0
     limit: int | None = None
@@ -109,7 +108,7 @@ class WindowReader:
         start = min(number, len(self.marks))
         before = self.marks[start - 1] if start else None
         rows = self.skip if before is None else before.first + before.rows
-        self._rows, self._next = itertools.islice(self.open(), rows, None), start
+        self._rows, self._next = self.open(rows), start
 
     def _hold(self, number: int) -> None:
         assert self._rows is not None

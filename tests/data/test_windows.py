@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -23,10 +24,10 @@ class Source:
     def __init__(self, count: int, changed: int = -1) -> None:
         self.count, self.changed, self.read, self.opened = count, changed, 0, 0
 
-    def __call__(self) -> Iterator[PreferencePair | RefusedRow]:
-        """The rows from the first."""
+    def __call__(self, ahead: int) -> Iterator[PreferencePair | RefusedRow]:
+        """The rows behind the first `ahead`."""
         self.opened += 1
-        return self._rows()
+        return itertools.islice(self._rows(), ahead, None)
 
     def _rows(self) -> Iterator[PreferencePair | RefusedRow]:
         for number in range(self.count):
@@ -38,12 +39,12 @@ class Source:
                 yield PreferencePair(f"prompt {number // 2}", f"{word} {number}", f"bad {number}" * (number % 5 + 1), str(number))
 
 
-def reader(source: Callable[[], Any], size: int = 16, **given: Any) -> WindowReader:
+def reader(source: Callable[[int], Any], size: int = 16, **given: Any) -> WindowReader:
     """Windows over a source."""
     return WindowReader("the source", size, source, partial(Inspection, "the source"), **given)
 
 
-def stream(source: Callable[[], Any], size: int = 16, batch: int = 5, **given: Any) -> WindowedStream:
+def stream(source: Callable[[int], Any], size: int = 16, batch: int = 5, **given: Any) -> WindowedStream:
     """A stream over it."""
     return WindowedStream(reader(source, size, **given), batch, seed=3)
 
