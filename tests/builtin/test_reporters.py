@@ -16,7 +16,7 @@ import pytest
 
 from dpoframe import Reporter, ReporterSession, RunInfo
 from dpoframe.builtin.lightning_loggers import Csv, Tensorboard
-from dpoframe.builtin.wandb import Wandb, WandbSession, answers, chosen_mode, version_of
+from dpoframe.builtin.wandb import START_SECONDS, Wandb, WandbSession, answers, chosen_mode, version_of
 from dpoframe.train.reporting import Reporters
 from dpoframe.types import Media
 
@@ -250,6 +250,26 @@ def test_wandbs_process_does_not_keep_ours(number: str, who: str, info: RunInfo,
     assert "Traceback" not in ended.stderr
     with pytest.raises(ProcessLookupError):
         os.kill(int(ended.stdout.split()[-1]), 0)
+
+
+def test_the_search_for_the_server_counts_as_start(info: RunInfo, wandb_folders: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came before W&B's own start, looking for its server and loading the library, is taken off what that may take."""
+    library = pytest.importorskip("wandb")
+    given: list[float] = []
+
+    def note(init_timeout: float, **more: Any) -> Any:
+        given.append(init_timeout)
+        raise RuntimeError("far enough")
+
+    def slow(wanted: str) -> str:
+        time.sleep(0.5)
+        return wanted
+
+    monkeypatch.setattr(library, "Settings", note)
+    monkeypatch.setattr("dpoframe.builtin.wandb.chosen_mode", slow)
+    with pytest.raises(RuntimeError, match="far enough"):
+        Wandb(mode="offline").start(info)
+    assert 3 <= given[0] <= START_SECONDS - 0.5
 
 
 def test_wandb_is_offline_without_a_key_or_a_network(wandb_folders: None, monkeypatch: pytest.MonkeyPatch) -> None:
