@@ -47,7 +47,7 @@ def make_optimizer(parameters: Iterable[nn.Parameter], settings: TrainerSection,
     ]
     takes = inspect.signature(kind).parameters
     extra: dict[str, Any] = {"betas": tuple(settings.betas)} if "betas" in takes else {}
-    if "fused" in takes and scaler is None and all(_fusible(parameter) for parameter in trained):
+    if "fused" in takes and scaler is None and all(_fusible(kind, parameter) for parameter in trained):
         extra["fused"] = True
     try:
         made: torch.optim.Optimizer = kind([group for group in groups if group["params"]], lr=settings.lr, **extra)
@@ -56,7 +56,9 @@ def make_optimizer(parameters: Iterable[nn.Parameter], settings: TrainerSection,
     return made
 
 
-def _fusible(parameter: nn.Parameter) -> bool:
+def _fusible(kind: type, parameter: nn.Parameter) -> bool:
+    if kind is torch.optim.SGD and parameter.device.type == "cpu" and parameter.element_size() < 4:
+        return False  # that kernel leaves most weights as they are
     return type(parameter) is nn.Parameter and parameter.device.type in ("cpu", "cuda") and parameter.is_floating_point()
 
 

@@ -30,3 +30,20 @@ def test_the_update_is_adamws(scaler) -> None:
             first, second = 0.8 * first + 0.2 * gradient, 0.9 * second + 0.1 * gradient**2
             value -= 0.01 * (first / (1 - 0.8**step)) / (math.sqrt(second / (1 - 0.9**step)) + 1e-8)
         torch.testing.assert_close(parameter.detach(), torch.full_like(parameter, value))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "adagrad"])
+def test_the_first_update(optimizer: str, dtype: torch.dtype) -> None:
+    """In every precision all elements move: by lr g with SGD, by lr times the sign of g with the others, which scale it by its size.
+
+    A kernel of torch for SGD leaves most weights of 16 bits as they are.
+    """
+    draw = torch.Generator().manual_seed(0)
+    value = nn.Parameter(torch.randn(7, 37, generator=draw).to(dtype))
+    value.grad = torch.randn(7, 37, generator=draw).to(dtype)
+    step = value.grad.double() if optimizer == "sgd" else value.grad.double().sign()
+    wanted = value.detach().double() - 0.125 * step
+    make_optimizer([value], TrainerSection(optimizer=optimizer, lr=0.125, weight_decay=0.0)).step()
+    near = {"rtol": 2 * torch.finfo(dtype).eps, "atol": max(4 * torch.finfo(dtype).eps, 1e-5)}
+    torch.testing.assert_close(value.detach().double(), wanted, **near)
