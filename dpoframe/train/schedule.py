@@ -53,7 +53,17 @@ def make_optimizer(parameters: Iterable[nn.Parameter], settings: TrainerSection,
         made: torch.optim.Optimizer = kind([group for group in groups if group["params"]], lr=settings.lr, **extra)
     except (TypeError, ValueError) as error:  # muon, for example, takes matrices only
         raise ConfigError(f"trainer.optimizer {settings.optimizer!r} does not take this model's parameters: {error}") from error
+    made.register_load_state_dict_pre_hook(_with_own_kernel)
     return made
+
+
+def _with_own_kernel(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any] | None:
+    """A checkpoint as this optimizer takes it: what updates at once elsewhere, on another device or split, need not here."""
+    own = optimizer.param_groups
+    if len(own) != len(state["param_groups"]):
+        return None
+    kernels = [{"fused": group["fused"]} if "fused" in group else {} for group in own]
+    return {**state, "param_groups": [saved | kernel for saved, kernel in zip(state["param_groups"], kernels, strict=True)]}
 
 
 def _fusible(kind: type, parameter: nn.Parameter) -> bool:

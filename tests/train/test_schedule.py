@@ -35,7 +35,7 @@ def test_the_update_is_adamws(scaler) -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "adagrad"])
 def test_the_first_update(optimizer: str, dtype: torch.dtype) -> None:
-    """In every precision all elements move: by lr g with SGD, by lr times the sign of g with the others, which scale it by its size.
+    """In every precision all elements move: by lr g with SGD, by lr times the sign of g with the others.
 
     A kernel of torch for SGD leaves most weights of 16 bits as they are.
     """
@@ -47,3 +47,21 @@ def test_the_first_update(optimizer: str, dtype: torch.dtype) -> None:
     make_optimizer([value], TrainerSection(optimizer=optimizer, lr=0.125, weight_decay=0.0)).step()
     near = {"rtol": 2 * torch.finfo(dtype).eps, "atol": max(4 * torch.finfo(dtype).eps, 1e-5)}
     torch.testing.assert_close(value.detach().double(), wanted, **near)
+
+
+@pytest.mark.parametrize("scaler", [None, torch.amp.GradScaler("cpu")])
+def test_a_checkpoint_does_not_bring_its_kernel(scaler) -> None:
+    """Whether one kernel updates all follows from where a run is, not from where its checkpoint was written."""
+    value = nn.Parameter(torch.ones(3, 3))
+    value.grad = torch.ones(3, 3)
+    made = [
+        make_optimizer([value], TrainerSection(lr=0.1), one) for one in (scaler, None if scaler else torch.amp.GradScaler("cpu"))
+    ]
+    for optimizer in made:
+        optimizer.step()
+    before = [bool(optimizer.param_groups[0]["fused"]) for optimizer in made]
+    assert sorted(before) == [False, True]
+    made[0].load_state_dict(made[1].state_dict())
+    assert bool(made[0].param_groups[0]["fused"]) is before[0]
+    made[0].step()
+    assert float(made[0].state[value]["step"]) == 2
