@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from dpoframe.data.ahead import Ahead
 from dpoframe.data.rows import RawRow
 from dpoframe.errors import DataError, MachineError, MissingExtraError
 
 _BATCH_ROWS = 64
 
 
-def hub_rows(path: str, subset: str | None, split: str, streaming: bool, revision: str | None) -> Iterator[RawRow]:
-    """Rows of one split; `source` is `path[subset]/split`, rows count from 1.
+def hub_rows(
+    path: str, subset: str | None, split: str, streaming: bool, revision: str | None, ahead: Ahead | None = None
+) -> Iterator[RawRow]:
+    """Rows of one split; `source` is `path[subset]/split`, rows count from 1. `datasets` passes over those `ahead`.
 
     Raises:
         MissingExtraError: `datasets` is not installed.
@@ -27,9 +30,9 @@ def hub_rows(path: str, subset: str | None, split: str, streaming: bool, revisio
     """
     if importlib.util.find_spec("datasets") is None:
         raise MissingExtraError(f"Reading {path!r} as a data set of Hugging Face", "datasets", 'pip install "dpoframe[datasets]"')
-    rows = _plain(_load(path, subset, split, streaming, revision))
+    rows = _load(path, subset, split, streaming, revision)
     name = f"{path}[{subset}]/{split}" if subset else f"{path}/{split}"
-    return _numbered(name, rows)
+    return _numbered(name, rows, ahead or Ahead())
 
 
 def _load(path: str, subset: str | None, split: str, streaming: bool, revision: str | None) -> Any:
@@ -66,8 +69,8 @@ def _plain(rows: Any) -> Any:
 
 def _streamed(rows: Any) -> Iterator[dict[str, Any]]:
     """All rows of a stream, also in a data-loading worker: there `datasets` itself would give out some of the files only."""
-    for batch in rows.iter(batch_size=1):
-        yield {name: values[0] for name, values in batch.items()}
+    for batch in rows.iter(batch_size=_BATCH_ROWS):
+        yield from (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))
 
 
 def hub_reachable() -> bool:
@@ -133,10 +136,18 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(one)
 
 
-def _numbered(name: str, rows: Any) -> Iterator[RawRow]:
+def _numbered(name: str, rows: Any, ahead: Ahead) -> Iterator[RawRow]:
     number = 0
     try:
-        for values in rows:
+        reading = iter(_plain(rows))
+        while True:
+            if ahead.count:
+                number, ahead.count = number + ahead.count, 0
+                if hasattr(rows, "__len__") and number >= len(rows):  # a stream ends by itself
+                    return
+                reading = iter(_plain(rows.skip(number)))
+            if (values := next(reading, None)) is None:
+                return
             number += 1
             yield RawRow(name, number, values)
     except Exception as error:

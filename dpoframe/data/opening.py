@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ConfigDict, ValidationError, validate_call
 from pydantic.errors import PydanticUserError
 
-from dpoframe.data.readers import FileRows
+from dpoframe.data.readers import SourceRows
 from dpoframe.data.rows import shown
 from dpoframe.errors import ConfigError, DpoframeError, Fault, PluginError, suggestion
 from dpoframe.plugins import PluginHost, using
@@ -24,7 +24,7 @@ def open_dataset(
 ) -> Iterator[PreferencePair | RefusedRow]:
     """Pairs and refused rows of the data set that `host` knows as `name`; messages call the options' place `where`.
 
-    The first `ahead` rows are left out; where the data set reads files nothing is made of them.
+    The first `ahead` rows are left out; of those that read files or the hub nothing is made of them.
 
     Raises:
         UnknownNameError: no plugin supplies the name.
@@ -37,7 +37,7 @@ def open_dataset(
     # A data set made of others (a mixture) finds them in the same host.
     with using(host):
         rows = _guarded(name, lambda: _call(name, target, options, where))
-    if isinstance(rows, FileRows):
+    if isinstance(rows, SourceRows):
         rows.ahead.count = ahead
         return _only_pairs(name, rows)
     return itertools.islice(_only_pairs(name, iter(rows)), ahead, None)

@@ -18,20 +18,28 @@ Rows = Iterator[PreferencePair | RefusedRow]
 Read = Callable[[Path, Ahead], Iterator[RawRow | RefusedRow]]
 
 
-class FileRows(Iterator[PreferencePair | RefusedRow]):
-    """Pairs and refused rows of some files, one file after the other.
+class SourceRows(Iterator[PreferencePair | RefusedRow]):
+    """Pairs and refused rows of a source.
+
+    Args:
+        make: Makes them of what is to be left out, which is not known yet when it is called.
 
     Attributes:
         ahead: Set before the first row is asked for, it leaves out so many rows, which costs little.
     """
 
-    def __init__(self, files: Sequence[Path], read: Read, layout: str, columns: Mapping[str, str] | None) -> None:
+    def __init__(self, make: Callable[[Ahead], Rows]) -> None:
         self.ahead = Ahead()
-        self._rows = chain.from_iterable(to_pairs(read(file, self.ahead), layout, columns, self.ahead) for file in files)
+        self._rows = make(self.ahead)
 
     def __next__(self) -> PreferencePair | RefusedRow:
         """The next row."""
         return next(self._rows)
+
+
+def _of_files(files: Sequence[Path], read: Read, layout: str, columns: Mapping[str, str] | None) -> Rows:
+    """The rows of some files, one file after the other."""
+    return SourceRows(lambda ahead: chain.from_iterable(to_pairs(read(file, ahead), layout, columns, ahead) for file in files))
 
 
 def jsonl(
@@ -49,7 +57,7 @@ def jsonl(
         DataError: the file is missing, damaged, not text, or its layout cannot be told.
     """
     files = data_files(path, json_files.SUFFIXES, split)
-    return FileRows(files, json_files.json_rows, layout, columns)
+    return _of_files(files, json_files.json_rows, layout, columns)
 
 
 def csv(
@@ -64,7 +72,7 @@ def csv(
     Args and errors as in `jsonl`; `delimiter` is one character.
     """
     files = data_files(path, tables.CSV_SUFFIXES, split)
-    return FileRows(files, lambda file, _: tables.csv_rows(file, delimiter), layout, columns)
+    return _of_files(files, lambda file, _: tables.csv_rows(file, delimiter), layout, columns)
 
 
 def parquet(
@@ -72,7 +80,7 @@ def parquet(
 ) -> Rows:
     """Preferences in Parquet, a few hundred rows in memory at a time. Args and errors as in `jsonl`."""
     files = data_files(path, tables.PARQUET_SUFFIXES, split)
-    return FileRows(files, tables.parquet_rows, layout, columns)
+    return _of_files(files, tables.parquet_rows, layout, columns)
 
 
 def huggingface(
@@ -101,4 +109,6 @@ def huggingface(
     """
     from dpoframe.data.hub_rows import hub_rows
 
-    return to_pairs(hub_rows(path, subset, split, streaming, revision), layout, columns)
+    return SourceRows(
+        lambda ahead: to_pairs(hub_rows(path, subset, split, streaming, revision, ahead), layout, columns, ahead),
+    )

@@ -71,6 +71,21 @@ def test_the_rest_is_the_same(kind: str, files: Any, core: PluginHost) -> None:
         assert [plain(row) for row in open_dataset(name, options, core, ahead=ahead)] == whole[ahead:]
 
 
+@pytest.mark.parametrize("kind", ["streamed", "loaded", "saved"])
+def test_a_set_of_hugging_face(kind: str, files: Any, core: PluginHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library `datasets` passes over the rows, in every way in which it reads."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    options: dict[str, Any] = {"path": str(files("parquet")), "streaming": kind == "streamed"}
+    if kind == "saved":
+        datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
+        options = {"path": str(tmp_path / "saved")}
+    whole = [plain(row) for row in open_dataset("huggingface", options, core)]
+    assert [row[1:] for row in whole] == [(n + 1, f"c{n}") for n in range(70)]
+    for ahead in (0, 1, 19, 20, 21, 30, 35, 64, 69, 70, 75):
+        assert [plain(row) for row in open_dataset("huggingface", options, core, ahead=ahead)] == whole[ahead:]
+
+
 def test_a_set_that_reads_no_files() -> None:
     """A plugin's data set is read, and its first rows dropped."""
     host = PluginHost(entry_points=[])
