@@ -70,7 +70,8 @@ def passed_on(trainer: lightning.Trainer) -> Iterator[list[int]]:
     def pass_on(number: int, frame: FrameType | None) -> None:
         nonlocal since
         ranks = [rank.pid for rank in multiprocessing.active_children() if rank.pid is not None]
-        if os.getpid() != own and interruption.received:  # a rank that is ending, after Lightning has put this handler back
+        ending = interruption.received or interruption.requested
+        if os.getpid() != own and ending:  # a rank, after Lightning has put this handler back
             interruption.note(number, frame)
         elif os.getpid() != own or not (ranks or launcher.procs):  # a rank that does not train yet, or there is none
             signal.signal(number, before[number])

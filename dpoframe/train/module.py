@@ -60,10 +60,6 @@ class AlignmentModule(lightning.LightningModule):
         """Splits policy and reference over the ranks, where the strategy does that."""
         self.layout.split(self.trainer.strategy)
 
-    def on_train_end(self) -> None:
-        """Puts a split policy together on the first rank, which writes it."""
-        self.layout.gather(self.trainer)
-
     def configure_optimizers(self) -> Any:
         """The recipe's optimizer and schedule."""
         optimizer = make_optimizer(self.policy.parameters(), self.settings, scaler_of(self.trainer))

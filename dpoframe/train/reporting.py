@@ -137,7 +137,8 @@ class Reporting(Callback):
         self.live.log(row)
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Exports the model and closes the reporters."""
+        """Exports the model and closes the reporters; also where the last step was done before, and no training begins."""
+        pl_module.layout.gather(trainer)
         if trainer.is_global_zero:
             self.live.artifact("model", self.run.name, self.export())
             self.live.summary({f"final/{name}": value for name, value in self.last.items() if name != "stage"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +48,18 @@ def test_a_modality_that_names_no_blocks(make_recipe: Callable[..., Recipe], hos
     fit(make_recipe(), tmp_path / "one", host=host)
     in_ranks(lambda: fit(make_recipe(*TWO), tmp_path / "two", host=host))
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-9)
+
+
+def test_a_run_that_was_killed_while_it_wrote_the_model(
+    make_recipe: Callable[..., Recipe], host: PluginHost, tmp_path: Path
+) -> None:
+    """All its steps are done: what goes on puts the model together and writes it."""
+    in_ranks(lambda: fit(make_recipe(*TWO), tmp_path / "run", host=host))
+    file = tmp_path / "run" / "model" / "model.safetensors"
+    whole = file.read_bytes()
+    shutil.rmtree(file.parent)
+    in_ranks(lambda: fit(make_recipe(*TWO), tmp_path / "run", resume=True, host=host))
+    assert file.read_bytes() == whole
 
 
 def test_sigterm_to_one_rank(make_recipe: Callable[..., Recipe], host: PluginHost, tmp_path: Path) -> None:
