@@ -26,12 +26,13 @@ trainer: {{max_steps: 6, batch_size: 4, lr: 0.01, accelerator: cpu, devices: 1}}
 # What SLURM tells each of two tasks of one node.
 SRUN = """#!{python}
 import os, subprocess, sys
+assert sys.argv[1] == "--kill-on-bad-exit=1"
 tasks = []
 for rank in range(2):
     told = dict(SLURM_NTASKS="2", SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank), SLURM_NODEID="0", SLURM_JOB_ID="7",
                 SLURM_JOB_NAME="align", SLURM_JOB_NODELIST="localhost", SLURM_NTASKS_PER_NODE="2", MASTER_ADDR="127.0.0.1",
                 MASTER_PORT="{port}")
-    tasks.append(subprocess.Popen(sys.argv[1:], env=os.environ | told))
+    tasks.append(subprocess.Popen(sys.argv[2:], env=os.environ | told))
 sys.exit(max(task.wait() for task in tasks))
 """
 

@@ -172,10 +172,7 @@ def test_it_goes_on_to_the_same_bits(case: str, background: bool, train: Train) 
 
 @slow
 @pytest.mark.parametrize("case", FAST)
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [(("fsdp", 2), ("auto", 1)), (("fsdp", 2), ("ddp", 2)), (("ddp", 2), ("fsdp", 2)), (("fsdp", 2), ("fsdp", 3))],
-)
+@pytest.mark.parametrize(("before", "after"), OTHERS)
 def test_another_number_of_ranks_goes_on(before: tuple[str, int], after: tuple[str, int], case: str, train: Train) -> None:
     """A split model's checkpoint serves one rank, whole copies and three ranks; that of whole copies serves a split model."""
     unbroken = train("unbroken", case, *before)
