@@ -197,7 +197,9 @@ class Run:
             if isinstance(error.__context__, KeyboardInterrupt):  # how Lightning ends after one
                 raise error.__context__ from error
             raise
-        return FitResult(self.folder.path, trainer.global_step, self.final())
+        # Where the ranks were other processes, this one's trainer has counted nothing; every run ends with a checkpoint.
+        steps = trainer.global_step or max(self.folder.checkpoints.steps(), default=0)
+        return FitResult(self.folder.path, steps, self.final())
 
     def interrupted(self, stopped: InterruptedRunError) -> FitResult:
         """The result of a run that a signal ended after a step."""

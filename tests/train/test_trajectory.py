@@ -58,6 +58,7 @@ def test_two_ranks_take_the_trajectory_of_one(name: str, run: Any, look: Any) ->
         loss=loss,
     )
     close(alone, pair, look)
+    assert pair.steps == alone.steps == 3
     assert look.rows(alone, "validation")[0] == pytest.approx(look.rows(pair, "validation")[0], rel=1e-9)
 
 
