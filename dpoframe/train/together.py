@@ -22,9 +22,10 @@ def greatest(numbers: Sequence[int], strategy: Any) -> list[int]:
 
 def raise_together(own: Exception | None, strategy: Any) -> None:
     """Raises on every rank where one has an error: its own where it has one, else MachineError with another's words."""
-    everyone: list[Any] = [str(own or "")] * strategy.world_size
+    mine = "" if own is None else str(own) or type(own).__name__
+    everyone: list[Any] = [mine] * strategy.world_size
     if strategy.world_size > 1:
-        torch.distributed.all_gather_object(everyone, str(own or ""))
+        torch.distributed.all_gather_object(everyone, mine)
     if own is not None:
         raise own
     if faults := [message for message in everyone if message]:
