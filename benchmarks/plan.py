@@ -4,6 +4,7 @@
     python3 benchmarks/plan.py [--only NAME ...]
 
 Each recipe is planned in one fresh process and trained in another, on the CPU, with one thread. Pictures are encoded beforehand.
+The start is what the run held before there was a model (Python, libraries, pairs); both sides are told above it as well.
 """
 
 from __future__ import annotations
@@ -137,9 +138,8 @@ def compare(work: Path, name: str) -> list[str]:
     )
     out = process(work, own, "--train", recipe, *change)
     found = json.loads(next(line for line in out.splitlines() if line.startswith("RESULT ")).removeprefix("RESULT "))
-    parts = {key: size / MEBI for key, size in planned["memory"]["parts"].items()}
-    whole, above = sum(parts.values()), sum(parts.values()) - parts["framework"] - parts["data"]
-    taken = found["peak"] - found["start"]
+    whole = sum(planned["memory"]["parts"].values()) / MEBI
+    above, taken = whole - found["start"], found["peak"] - found["start"]
     seconds = planned["seconds_per_step"]
     return [
         name,
