@@ -15,6 +15,7 @@ import torch
 from dpoframe import CheckpointError, MachineError, Modality
 from dpoframe.checkpoint import CheckpointFolder, DurableCheckpointIO, export, open_model
 from dpoframe.checkpoint.durable import durable
+from dpoframe.checkpoint.pieces import part_of
 from dpoframe.plugins import PluginHost, using
 from dpoframe.testing import toy
 from dpoframe.testing.toy import ToyModality
@@ -214,3 +215,15 @@ def test_unfinished_runs_and_broken_records_are_told_apart(tmp_path: Path, known
     (tmp_path / "dpoframe.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"dpoframe\.json cannot be read"):
         open_model(tmp_path)
+
+
+def test_checkpoints_after_a_step_are_dropped_whole(tmp_path: Path) -> None:
+    """With every file of theirs, so that none of an abandoned save is taken for one of the next."""
+    folder = CheckpointFolder(tmp_path)
+    for step in (1, 2, 3):
+        DurableCheckpointIO().save_checkpoint({"global_step": step, "parts": 2}, folder.at(step))
+        DurableCheckpointIO().save_checkpoint({"global_step": step}, part_of(folder.at(step), 1, 2))
+    folder.drop_after(2)
+    assert folder.steps() == [1, 2]
+    assert not list(tmp_path.glob("step-00000003*"))
+    assert len(list(tmp_path.iterdir())) == 8

@@ -59,15 +59,24 @@ class CheckpointFolder:
     def prune(self, keep: int, also: Collection[int] = ()) -> None:
         """Removes all but the newest `keep` checkpoints and those of the steps `also`."""
         for step in set(self.steps()[:-keep]).difference(also):
-            manifest_of(self.at(step)).unlink(missing_ok=True)  # from here on it does not count
-            for file in self.path.glob(f"{self.at(step).stem}.*"):
-                file.unlink(missing_ok=True)
+            self._remove(step)
+
+    def drop_after(self, step: int) -> None:
+        """Removes the checkpoints after `step`, so that none of their files is taken for one of a later save."""
+        for later in self.steps():
+            if later > step:
+                self._remove(later)
 
     def sweep(self) -> None:
         """Removes what an interrupted write left: files set aside, and checkpoints that lack a manifest."""
         for file in self._leftovers():
             with contextlib.suppress(OSError):
                 file.unlink()
+
+    def _remove(self, step: int) -> None:
+        manifest_of(self.at(step)).unlink(missing_ok=True)  # from here on it does not count
+        for file in self.path.glob(f"{self.at(step).stem}.*"):
+            file.unlink(missing_ok=True)
 
     def _leftovers(self) -> Iterator[Path]:
         yield from self.path.glob(f".*{ASIDE}")
@@ -91,10 +100,12 @@ def _damage(file: Path) -> str:
         size, digest = int(wanted["bytes"]), str(wanted["sha256"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"its manifest cannot be read ({error})"
-    if not file.is_file():
-        return "it is missing"
-    if file.stat().st_size != size:
-        return f"it has {file.stat().st_size} bytes, not the {size} that were written"
-    with file.open("rb") as opened:
-        found = hashlib.file_digest(opened, "sha256").hexdigest()
+    try:
+        with file.open("rb") as opened:
+            if (there := opened.seek(0, 2)) != size:
+                return f"it has {there} bytes, not the {size} that were written"
+            opened.seek(0)
+            found = hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
     return "" if found == digest else "its SHA-256 is not that of what was written"

@@ -42,6 +42,7 @@ from dpoframe.train.interruption import InterruptedRunError, Interruption, passe
 from dpoframe.train.lightning_trainer import make_trainer, quiet
 from dpoframe.train.lost import lost_processes_told
 from dpoframe.train.module import AlignmentModule
+from dpoframe.train.outer import first_says
 from dpoframe.train.preparing import prepare
 from dpoframe.train.progress import ProgressBar, Telling, Told
 from dpoframe.train.randomness import RankRandomness
@@ -244,7 +245,8 @@ class Run:
 
     def checkpoint(self) -> Path | None:
         """The state to go on from; rows that will be written again are removed."""
-        found = self.folder.checkpoints.latest()
+        name = first_says(lambda: str(self.folder.checkpoints.latest() or ""))
+        found = Path(name) if name else None
         step = int(found.stem.removeprefix("step-")) if found else 0
         if is_first_rank():
             self.folder.rewind(step)

@@ -153,7 +153,8 @@ class RunFolder:
         return rows_in(self.metrics.read_text(encoding="utf-8", errors="replace")) if self.metrics.is_file() else []
 
     def rewind(self, step: int) -> None:
-        """Removes rows that a resume from `step` will write again."""
+        """Removes what a resume from `step` will write again: rows, and checkpoints, of which those after it are broken."""
+        self.checkpoints.drop_after(step)
         kept = [row for row in self.rows() if row["step"] < step or (row["step"] == step and "stage" in row)]
         with durable(self.metrics) as file:
             file.write("".join(line(row) for row in kept).encode())

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.precision import DoublePrecision, Precision
 
 from dpoframe.checkpoint import BackgroundCheckpointIO, DurableCheckpointIO
+from dpoframe.config.checks import SPLITTING
 from dpoframe.config.sections import TrainerSection
 from dpoframe.errors import ConfigError, MachineError, MissingExtraError
 
@@ -47,6 +48,8 @@ def make_trainer(section: TrainerSection, steps: int, validates: bool, callbacks
     writer = BackgroundCheckpointIO() if section.save_in_background else DurableCheckpointIO()
     plugins = [writer, *extra.pop("plugins", [])]
     extra.setdefault("enable_model_summary", False)
+    if section.strategy in SPLITTING:  # what was gathered in inference mode could not be trained afterwards
+        extra.setdefault("inference_mode", False)
     try:
         return lightning.Trainer(
             logger=False,
@@ -98,10 +101,10 @@ def zero_strategy(section: TrainerSection) -> Any:
         raise ConfigError(f"{told} Offloading is not handled.")
     if section.precision not in ("32-true", "bf16-mixed"):
         told = f"trainer.precision is {section.precision!r}; with trainer.strategy {section.strategy} it is 32-true or bf16-mixed."
-        raise ConfigError(f"{told} Take one of these, or trainer.strategy: fsdp.")
+        raise ConfigError(f"{told} Take one of these, or trainer.strategy: ddp.")
     if section.optimizer not in BY_ELEMENT:
         told = f"trainer.optimizer is {section.optimizer!r}; DeepSpeed flattens parameters, so that it takes"
-        raise ConfigError(f"{told} {', '.join(BY_ELEMENT)}, which look at each element alone. Take one of these, or strategy fsdp.")
+        raise ConfigError(f"{told} {', '.join(BY_ELEMENT)}, which look at each element alone. Take one of these, or strategy ddp.")
     if find_spec("deepspeed") is None:
         raise MissingExtraError(f"trainer.strategy {section.strategy}", "deepspeed", "pip install 'dpoframe[deepspeed]'")
     from dpoframe.train.sharding.zero import ZeroStrategy

@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
-from datetime import timedelta
-from typing import Any
 
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from rich.console import Console
-from torch.distributed.rendezvous import rendezvous
 
 from dpoframe.data.batching import Entry
 from dpoframe.data.module import PairDataModule
 from dpoframe.data.windowed_stream import WindowedStream
-from dpoframe.errors import MachineError
 from dpoframe.modality import Modality
 from dpoframe.rng import seed_of
+from dpoframe.train.outer import outer_ranks, wait
 from dpoframe.train.progress import Told, make_bar
 from dpoframe.types import Example
-
-_LONGEST_WAIT = timedelta(days=7)
-_POLL = 0.1
-
-# The first rank's holds the server that the others ask; Lightning's process group uses the same one later.
-_store: list[Any] = []
-_calls = itertools.count()
 
 
 def prepare(modality: Modality, data: PairDataModule, told: Told | None = None) -> None:
@@ -82,36 +67,3 @@ def examples_of(entry: Entry) -> Iterator[Example]:
     yield from (entry.chosen, entry.rejected)
     if entry.mismatched is not None:
         yield entry.mismatched
-
-
-def outer_ranks() -> tuple[int, int]:
-    """This process's number among those that torchrun or SLURM started, and their count; 0 and 1 where none did."""
-    for kind in (TorchElasticEnvironment, SLURMEnvironment):
-        if kind.detect():
-            found = kind()
-            os.environ.setdefault("MASTER_ADDR", found.main_address)
-            os.environ.setdefault("MASTER_PORT", str(found.main_port))
-            return found.global_rank(), found.world_size()
-    return 0, 1
-
-
-def wait(rank: int, world: int) -> None:
-    """Returns when all ranks are here. No process group: Lightning makes its own later, with the backend of the device.
-
-    It asks again and again, because a call that blocks would not let Ctrl-C through.
-
-    Raises:
-        MachineError: the first rank has ended, and so never comes here.
-    """
-    if not _store:
-        _store.append(next(iter(rendezvous("env://", rank, world, timeout=_LONGEST_WAIT)))[0])
-    store, name = _store[0], f"dpoframe/prepared/{next(_calls)}"
-    try:
-        if store.add(f"{name}/count", 1) == world:
-            store.set(f"{name}/all", "1")
-        while not store.check([f"{name}/all"]):
-            time.sleep(_POLL)
-    except RuntimeError as error:  # a closed connection
-        raise MachineError(
-            "Another rank has ended while examples were prepared, and this one ends with it. It said why."
-        ) from error

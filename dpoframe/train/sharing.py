@@ -18,7 +18,7 @@ from dpoframe.companions import wait, watched
 from dpoframe.config.sections import TrainerSection
 from dpoframe.errors import ConfigError
 from dpoframe.train.lightning_trainer import make_trainer, quiet
-from dpoframe.train.preparing import outer_ranks
+from dpoframe.train.outer import outer_ranks
 
 Result = TypeVar("Result")
 

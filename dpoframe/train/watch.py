@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import warnings
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
@@ -20,6 +22,10 @@ WINDOW = 10
 # be passed: beta makes much of little where scores are denoising errors, and a hundredth of a short answer is nothing.
 FALL = 0.1
 FALL_OF_SCORE = 0.01
+
+
+# Optimizers whose updates are about as large as the rate, whatever the gradient's size.
+RATE_SIZED = frozenset(("adam", "adamax", "adamw", "nadam", "radam"))
 
 
 class Watch(Callback):
@@ -37,6 +43,16 @@ class Watch(Callback):
         self.chosen: deque[float] = deque(maxlen=3 * WINDOW)
         self.parts: deque[float] = deque(maxlen=WINDOW)
         self.told = False
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Looks at what an update can change."""
+        settings = pl_module.settings
+        share = lost_share(pl_module.policy.parameters(), settings.lr) if settings.optimizer in RATE_SIZED else 0.0
+        if trainer.is_global_zero and share > 0.5:
+            warn(
+                f"At a rate of {settings.lr:g} an update is lost in rounding for {share:.0%} of the trained weights of 16 bits: "
+                "they stay as they are. Keep them in float32 (modality.dtype: float32), and set trainer.precision: bf16-mixed."
+            )
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: StepBatch, batch_idx: int
@@ -84,6 +100,21 @@ def _compare_lengths(scored: float, measured: float) -> None:
             f"({measured:.6g} against {scored:.6g} on average over the chosen ones of step 0); a loss of this run divides by "
             "the former. Implement measure() so that its `response` is the length that score() returns."
         )
+
+
+@torch.no_grad()
+def lost_share(parameters: Iterable[nn.Parameter], rate: float) -> float:
+    """The share of trained weights of 16 bits from which their neighbours are further away than twice `rate`.
+
+    The distance of a weight w to its nearest neighbour is |w| eps / 2 at least; a step of less than half of it is rounded back.
+    """
+    lost = count = 0
+    for value in parameters:
+        if value.requires_grad and value.is_floating_point() and value.element_size() == 2:
+            held: torch.Tensor = value.to_local() if hasattr(value, "to_local") else value
+            lost += int((held.abs() * (torch.finfo(value.dtype).eps / 4) > rate).sum())
+            count += held.numel()
+    return lost / count if count else 0.0
 
 
 def warn(message: str) -> None:

@@ -132,7 +132,8 @@ import sys, time
 from pathlib import Path
 from dpoframe.testing import ToyModality, toy_pairs
 from dpoframe.data.module import PairDataModule
-from dpoframe.train.preparing import outer_ranks, prepare
+from dpoframe.train.outer import outer_ranks
+from dpoframe.train.preparing import prepare
 
 rank, folder = outer_ranks()[0], Path(sys.argv[1])
 

@@ -17,6 +17,7 @@ from dpoframe import Loss, PairScores, hookimpl
 from dpoframe.testing.toy import ToyModality
 from dpoframe.train.reference import copy_of
 from dpoframe.train.start import rounding, score_tolerance
+from dpoframe.train.watch import lost_share
 
 STORIES = Path(__file__).parents[2] / ".." / "shared" / "data" / "lm" / "stories260K_hf"
 DIFFERS = "policy and reference should be equal"
@@ -163,3 +164,31 @@ def test_the_tolerance_grows_as_rounding_does() -> None:
     assert long == pytest.approx(2 * short)
     assert score_tolerance("cached", 2**-8, -50, 25) == pytest.approx(3 * short)
     assert score_tolerance("copy", 2**-8, -69, 30) < 0.2
+
+
+@pytest.mark.parametrize(("kind", "rate"), [(torch.bfloat16, 1e-5), (torch.float16, 1e-6)])
+def test_updates_that_are_lost_in_rounding(kind: torch.dtype, rate: float) -> None:
+    """The share that is told is of weights that one step of Adam leaves as they are, nearly all of them below it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        weight = torch.nn.Parameter((torch.randn(20_000) * 0.02).to(kind))
+    before = weight.detach().clone()
+    told = lost_share([weight], rate)
+    weight.grad = torch.ones_like(weight)
+    torch.optim.Adam([weight], lr=rate, fused=False).step()
+    stayed = float((weight == before).float().mean())
+    assert 0.3 < told <= stayed + 1e-3
+    assert stayed - told < 0.35
+
+
+def test_float32_loses_nothing() -> None:
+    """Nor do weights that are frozen."""
+    assert lost_share([torch.nn.Parameter(torch.ones(3))], 1e-6) == 0
+    assert lost_share([torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16), requires_grad=False)], 1e-6) == 0
+
+
+def test_a_rate_too_small_for_the_weights(run: Any) -> None:
+    """A run that trains weights of 16 bits says so where most updates are lost, and not where they count."""
+    with pytest.warns(RuntimeWarning, match=r"an update is lost in rounding for \d+% of the trained weights"):
+        run("lost", "trainer.precision=bf16-true", "trainer.lr=1e-6")
+    run("kept", "trainer.precision=bf16-true", "trainer.lr=0.1", "trainer.max_steps=1")

@@ -19,6 +19,7 @@ from dpoframe.errors import ConfigError, MachineError
 from dpoframe.train.kept import kept_names
 from dpoframe.train.sharding.root import ROOT, Root
 from dpoframe.train.sharding.zero_state import ZeroState, gathered_zero, put
+from dpoframe.train.together import raise_together
 
 BUCKET = 50_000_000
 """Elements that are exchanged at a time."""
@@ -168,11 +169,7 @@ class ZeroStrategy(DeepSpeedStrategy):
             Strategy.save_checkpoint(self, checkpoint, filepath, storage_options)
         except Exception as error:  # told to the other ranks first, which would wait in the next step
             own = error
-        told = self.broadcast(str(own or ""))
-        if own is not None:
-            raise own
-        if told:
-            raise MachineError(told)
+        raise_together(own, self)
 
     @override
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
