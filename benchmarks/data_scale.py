@@ -28,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,11 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("/tmp/dpoframe-scale"))
     parser.add_argument("--kinds", nargs="*", default=KINDS, choices=KINDS)
     parser.add_argument("--cases", nargs="*", default=CASES[:3], choices=CASES)
+    parser.add_argument("--state", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.state:
+        print(json.dumps(state(Path(options.state[0]), int(options.state[1]))))
+        return
     options.folder.mkdir(parents=True, exist_ok=True)
     print(f"{options.rows:,} rows\n")
     print("| | seconds to the first step | seconds in all | CPU seconds | peak MiB | load |")
@@ -77,7 +82,7 @@ def late(file: Path, folder: Path, step: int) -> None:
     broken = folder / "broken"
     told(f"killed behind step {step:,}, {end}", trained(file, broken, last, WINDOW, save=step, kill=step + STEPS // 2))
     told(f"gone on with, {end}", trained(file, broken, last, WINDOW, save=step, resume=True))
-    same = state(folder / "unbroken", last) == state(broken, last)
+    same = end_of(folder / "unbroken", last) == end_of(broken, last)
     print(f"\nThe run gone on with {'equals' if same else 'DIFFERS FROM'} the unbroken one.\n", flush=True)
     if not same:
         sys.exit(1)
@@ -86,8 +91,17 @@ def late(file: Path, folder: Path, step: int) -> None:
 def written(folder: Path, rows: int) -> list[Path]:
     """The two files, made where they are not there yet."""
     table, lines = folder / f"{rows}.parquet", folder / f"{rows}.jsonl"
-    if table.exists() and lines.exists():
-        return [table, lines]
+    if not (table.exists() and lines.exists()):  # in a process of its own, as for `end_of`
+        maker = get_context("spawn").Process(target=write, args=(table, lines, rows))
+        maker.start()
+        maker.join()
+        if maker.exitcode:
+            sys.exit("The files could not be written.")
+    return [table, lines]
+
+
+def write(table: Path, lines: Path, rows: int) -> None:
+    """Writes the same rows into both."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -105,7 +119,6 @@ def written(folder: Path, rows: int) -> list[Path]:
             file.writelines(json.dumps(row) + "\n" for row in batch.to_pylist())
     assert writer is not None, "no rows were asked for"
     writer.close()
-    return [table, lines]
 
 
 def trained(
@@ -152,6 +165,12 @@ def measured(words: list[str], metrics: Path | None = None, resumed: int = 0, ki
 def rows_of(file: Path | None) -> int:
     """Rows of a file of metrics."""
     return file.read_bytes().count(b"\n") if file is not None and file.is_file() else 0
+
+
+def end_of(out: Path, step: int) -> Any:
+    """`state` in a process of its own: whatever a process starts counts as having been as large as it is, and torch is large."""
+    words = [sys.executable, str(Path(__file__).resolve()), "--state", str(out), str(step)]
+    return json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
 
 
 def state(out: Path, step: int) -> dict[str, Any]:
