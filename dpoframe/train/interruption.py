@@ -22,6 +22,9 @@ from dpoframe.train.together import greatest
 
 SIGHUP: int | None = getattr(signal, "SIGHUP", None)  # not on Windows
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *([] if SIGHUP is None else [SIGHUP]))
+PASSED: int | None = getattr(signal, "SIGUSR2", None)
+"""What a process that forked the ranks tells them; SIGHUP would not do, since under nohup they ignore it."""
+TAKEN = (*SIGNALS, *([] if PASSED is None else [PASSED]))
 
 
 ONE_REQUEST = 10.0
@@ -54,15 +57,15 @@ class InterruptedRunError(Exception):
 def passed_on(trainer: lightning.Trainer) -> Iterator[list[int]]:
     """Context in which a signal goes to the ranks that this process forks or spawns, which save and end; it waits for them.
 
-    Gives a list that holds the first signal once it came. It is passed on as SIGHUP, of which a rank takes no second one for an
-    order to end at once: a terminal or a scheduler may have sent the signal to the ranks as well. Under every other strategy
-    this process is a rank itself, and only has its handlers back in the end.
+    Gives a list that holds the first signal once it came. It is passed on as SIGUSR2, which a rank never takes for an order to end
+    at once: a terminal or a scheduler may have sent the signal to the ranks as well. Under every other strategy this process is
+    a rank itself, and only has its handlers back in the end.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
-    before = {number: signal.getsignal(number) for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN}
+    before = {number: signal.getsignal(number) for number in TAKEN if signal.getsignal(number) is not signal.SIG_IGN}
     launcher, own = cast(Any, trainer.strategy.launcher), os.getpid()
     interruption = next(one for one in trainer.callbacks if isinstance(one, Interruption))  # type: ignore[attr-defined]
     since = 0.0
@@ -81,10 +84,11 @@ def passed_on(trainer: lightning.Trainer) -> Iterator[list[int]]:
             received.append(number)
             for rank in ranks:
                 with contextlib.suppress(OSError):
-                    os.kill(rank, SIGHUP if SIGHUP in before and not again else number)
+                    os.kill(rank, number if again or PASSED is None else PASSED)
 
     for number in before if isinstance(launcher, _MultiProcessingLauncher) else ():
-        signal.signal(number, pass_on)
+        if number != PASSED:
+            signal.signal(number, pass_on)
     try:
         yield received
     finally:
@@ -108,7 +112,7 @@ class Interruption(Callback):
         self.received, self.since = 0, 0.0
         self.requested = self.unsaved = 0
         main = threading.current_thread() is threading.main_thread()
-        self._before = {number: signal.getsignal(number) for number in SIGNALS} if main else {}
+        self._before = {number: signal.getsignal(number) for number in TAKEN} if main else {}
         self._taken: list[int] = []
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -121,7 +125,7 @@ class Interruption(Callback):
     def note(self, number: int, frame: FrameType | None) -> None:
         """Handles a signal."""
         if self.received:
-            if number != SIGHUP and (number == self.received or time.monotonic() - self.since > ONE_REQUEST):
+            if number not in (SIGHUP, PASSED) and (number == self.received or time.monotonic() - self.since > ONE_REQUEST):
                 self._give_back()
                 signal.raise_signal(number)
             return

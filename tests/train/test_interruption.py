@@ -63,11 +63,11 @@ class Ending:
             os.kill(os.getppid(), signal.SIGTERM)
 
 
-@pytest.mark.parametrize("late", [0.0, 0.2, 2.0])
+@pytest.mark.parametrize(("late", "nohup"), [(0.0, False), (0.2, False), (2.0, False), (0.02, True), (0.1, True)])
 def test_a_signal_that_is_passed_on_late(
-    late: float, make_recipe: Callable[..., Recipe], host: PluginHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    late: float, nohup: bool, make_recipe: Callable[..., Recipe], host: PluginHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However long it takes until a rank has it again, saving, ending or gone by then, the run ends after its step."""
+    """However long it takes until a rank has it again, saving, ending or gone, the run ends after its step; so under nohup."""
     children = multiprocessing.active_children
 
     def slow() -> list[Any]:
@@ -75,6 +75,7 @@ def test_a_signal_that_is_passed_on_late(
         return children()
 
     host.register(Ending(), "ending")
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN) if nohup else signal.getsignal(signal.SIGHUP)
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     monkeypatch.setattr("dpoframe.train.interruption.multiprocessing", SimpleNamespace(active_children=slow))
     recipe = make_recipe(
@@ -83,3 +84,4 @@ def test_a_signal_that_is_passed_on_late(
     ended = fit(recipe, tmp_path / "run", host=host)
     assert (ended.status, ended.exit_code, ended.steps) == ("interrupted", 128 + signal.SIGTERM, 3)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == handlers
+    signal.signal(signal.SIGHUP, hangup)
