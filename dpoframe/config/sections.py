@@ -186,7 +186,7 @@ class TrainerSection:
         precision: As in `lightning.Trainer`; its short names stand for the full ones.
         devices: As in `lightning.Trainer`.
         accelerator: As in `lightning.Trainer`.
-        strategy: As in `lightning.Trainer`.
+        strategy: As in `lightning.Trainer`, and `fsdp` for FSDP2.
         num_nodes: As in `lightning.Trainer`.
         log_every: Steps between two rows of metrics.jsonl.
         validate_every: Steps between two validations; None for one at the end.

@@ -88,7 +88,7 @@ def test_fields_are_described(host: PluginHost) -> None:
     assert all("description" in found for found in trainer.values())
     assert schema["properties"]["seed"]["description"] == "All randomness of the run follows from it."
     jsonl = next(one for one in schema["$defs"]["data"]["oneOf"] if one.get("title") == "jsonl")
-    assert jsonl["properties"]["path"]["description"] == "A file, a list of files, or a folder."
+    assert jsonl["properties"]["path"]["description"] == "A file, a folder, a pattern such as `pairs/*.jsonl`, or a list of these."
     assert jsonl["properties"]["validation"]["description"].startswith("What is held out of training")
 
 
